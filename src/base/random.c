@@ -1,0 +1,20 @@
+#include "base/random.h"
+
+#include <math.h>
+
+void aq_random_order(uint64_t seed, uint64_t stream, uint32_t count, uint32_t *order) {
+    for (uint32_t i = 0; i < count; i++) order[i] = i;
+    for (uint32_t left = count; left > 1; left--) {
+        uint32_t pick = (uint32_t)aq_random_below(aq_random(seed, stream, left), left);
+        uint32_t kept = order[left - 1];
+        order[left - 1] = order[pick];
+        order[pick] = kept;
+    }
+}
+
+double aq_random_normal(uint64_t seed, uint64_t stream, uint64_t index) {
+    const double two_pi = 6.283185307179586;
+    double radius = ((double)(aq_random(seed, stream, 2 * index) >> 11) + 1.0) * 0x1p-53;
+    double angle = (double)(aq_random(seed, stream, 2 * index + 1) >> 11) * 0x1p-53;
+    return sqrt(-2.0 * log(radius)) * cos(two_pi * angle);
+}

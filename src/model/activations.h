@@ -1,0 +1,52 @@
+/* Activations of all calibration sequences at one boundary between blocks.
+ *
+ * Kept as bfloat16 [sequences, length, hidden]: in the backend's memory if they fit into the given
+ * share of it, else in (pinned) host memory, streamed in pieces. What is resident never changes a
+ * result: values are rounded to bfloat16 in either place.
+ */
+#ifndef AQ_MODEL_ACTIVATIONS_H
+#define AQ_MODEL_ACTIVATIONS_H
+
+#include "model/block.h"
+#include "model/tokens.h"
+
+typedef struct aq_activations {
+    aq_backend *backend; /* borrowed */
+    size_t sequences, length, hidden;
+    aq_tensor resident; /* BF16 [sequences, length, hidden], or empty */
+    void *host;         /* the same in host memory, or NULL */
+    aq_tensor staging;  /* BF16 [length, hidden], for streaming; empty if resident */
+} aq_activations;
+
+/* Contents undefined. `device_bytes`: keep them in the backend's memory if they need at most so
+ * much. */
+aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t length, size_t hidden,
+                             size_t device_bytes, aq_activations *activations);
+void aq_activations_free(aq_activations *activations);
+
+/* Sequences `list[0 .. count-1]` (any order) as F32 into x [count * length, hidden] (overwritten).
+ */
+aq_status aq_activations_read(const aq_activations *activations, const uint32_t *list, size_t count,
+                              aq_tensor *x);
+
+/* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16.
+ */
+aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
+                               const aq_tensor *x);
+
+/* Fills in the embeddings of the tokens (the inputs of block 0). */
+aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
+                               aq_activations *activations);
+
+/* Sequences a micro-batch holds: as many as make at most AQ_MICRO_TOKENS tokens, at least one. A
+ * constant of the settings (not of free memory), so that products keep their shapes. */
+enum { AQ_MICRO_TOKENS = 16384 };
+size_t aq_micro_batch(size_t length);
+
+/* Runs the block over all sequences: inputs -> outputs (may be the same object), calling the tapper
+ * (or NULL) on the way for the first `tapped` sequences only. NUMERIC if an output is NaN or
+ * infinite. */
+aq_status aq_activations_forward(const aq_block *block, const aq_activations *inputs,
+                                 const aq_tapper *tapper, size_t tapped, aq_activations *outputs);
+
+#endif

@@ -1,0 +1,24 @@
+/* One finished block on disk: blocks/block-0007.h5.
+ *
+ * HDF5, laid out like the gathered file (store/model_file.h), so that gathering copies datasets. A
+ * file appears under its name only when complete: temporary name, flush, fsync, rename, fsync of
+ * the folder.
+ */
+#ifndef AQ_STORE_BLOCK_FILE_H
+#define AQ_STORE_BLOCK_FILE_H
+
+#include "model/coded_block.h"
+
+/* Writes a rounded block (aq_coded_block_round); `fingerprint` names the settings it was made with.
+ * IO with path and reason; then nothing stands under `path` that was not there before, and no
+ * temporary file remains. */
+aq_status aq_block_file_write(const char *path, const aq_coded_block *block,
+                              const char *fingerprint);
+
+/* Reads it back, checking shapes and types against `shape` and `scheme`, codes against 2^bits, and
+ * the fingerprint; FORMAT or SHAPE with the path otherwise. *block is the caller's to free. */
+aq_status aq_block_file_read(const char *path, const aq_model_shape *shape, size_t index,
+                             const aq_scheme *scheme, const char *fingerprint, aq_backend *backend,
+                             aq_coded_block *block);
+
+#endif
