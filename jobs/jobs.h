@@ -9,24 +9,32 @@
 #include "base/status.h"
 #include "tensor/ops.h"
 
-/* Each takes the command line from its own name on (argv[0] = "quantize") and returns the exit
- * status. */
+#include <argp.h>
+
+/* Each takes the command line from its own name on (argv[0] = "aqlm-mpi quantize", so that usage
+ * lines come out right) and returns the exit status. */
 int aq_job_quantize(int argc, char **argv);
 int aq_job_evaluate(int argc, char **argv);
 int aq_job_export(int argc, char **argv);
 int aq_job_bench(int argc, char **argv);
 int aq_job_info(int argc, char **argv);
 
-/* Prints "aqlm-mpi: error: <last error's text>" to stderr and returns 1. */
+/* Parses a command line with `argp` (borrowed), whose parser gets `input` as state->input. --help,
+ * --usage and --version are added; they print to stdout and exit with 0.
+ *
+ * A fault is one line, not argp's two: argp_error and argp_usage say nothing here. The parser
+ * reports with `return AQ_FAIL(AQ_INVALID, ...)` (or passes an error of aq_config_set on); for an
+ * argument too many it returns ARGP_ERR_UNKNOWN. Every fault comes back with its text set. */
+aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* Prints "aqlm-mpi: error: <last error's text>" to stderr and returns 1. Under a launcher only the
+ * first rank prints. */
 int aq_job_fail(void);
 
 /* Opens the backend that `name` asks for: "cpu", "cuda", or "auto" (CUDA where a device can be
  * used, else the CPU); NULL is "auto". `device` counts this process among its node's (0 for a
- * single process). INVALID for another name; DEVICE or UNSUPPORTED with a reason for "cuda" where
- * it cannot be had. */
+ * single process); processes share devices in turn where there are fewer. INVALID for another name;
+ * DEVICE or UNSUPPORTED with a reason for "cuda" where it cannot be had. */
 aq_status aq_job_backend(const char *name, int device, aq_backend **backend);
-
-/* argp's parser for --version and the bug address, set up once in main (argp_program_version and so
- * on). */
 
 #endif

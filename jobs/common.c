@@ -1,0 +1,91 @@
+/* What every command needs: its command line, its error line, its backend. */
+#include "base/launch.h"
+#include "jobs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTION_USAGE = 0x10001 };
+
+typedef struct command_line {
+    void *input;
+    const char *bad_option;
+} command_line;
+
+static const struct argp_option added_options[] = {
+    {"help", '?', NULL, 0, "Give this help", -1},
+    {"usage", OPTION_USAGE, NULL, 0, "Give a short usage message", -1},
+    {"version", 'V', NULL, 0, "Print the program's version", -1},
+    {0},
+};
+
+/* argp is silent about everything, help included, while NO_ERRS is set. */
+static void print_help(struct argp_state *state, unsigned what) {
+    state->flags &= ~(unsigned)ARGP_NO_ERRS;
+    argp_state_help(state, stdout, what | ARGP_HELP_EXIT_OK);
+}
+
+/* In "-ab" argp stands before the word, otherwise behind it. */
+static const char *last_word(const struct argp_state *state) {
+    const char *word = state->argv[state->next - 1];
+    return word[0] == '-' || state->next == state->argc ? word : state->argv[state->next];
+}
+
+static error_t parse_added(int key, char *argument, struct argp_state *state) {
+    command_line *line = state->input;
+    (void)argument;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = line->input;
+        return 0;
+    case '?':
+        print_help(state, ARGP_HELP_STD_HELP);
+        return 0;
+    case OPTION_USAGE:
+        print_help(state, ARGP_HELP_USAGE);
+        return 0;
+    case 'V':
+        puts(argp_program_version);
+        exit(0);
+    case ARGP_KEY_ERROR:
+        line->bad_option = last_word(state);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *input) {
+    const struct argp_child job[] = {{.argp = argp}, {0}};
+    const struct argp whole = {added_options, parse_added, .children = job};
+    command_line line = {.input = input};
+    int next = argc;
+    error_t error = argp_parse(&whole, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &next, &line);
+    AQ_REQUIRE(error != ENOMEM, AQ_MEMORY, "out of memory while reading the command line");
+    AQ_REQUIRE(error != EINVAL, AQ_INVALID,
+               "option %s is unknown, ambiguous or lacks its value; %s --help lists all",
+               line.bad_option, argv[0]);
+    if (error) return (aq_status)error;
+    AQ_REQUIRE(next == argc, AQ_INVALID, "unexpected argument %s; %s --help shows the usage",
+               argv[next], argv[0]);
+    return AQ_OK;
+}
+
+int aq_job_fail(void) {
+    if (aq_launch_rank() == 0) fprintf(stderr, "aqlm-mpi: error: %s\n", aq_error_text());
+    return 1;
+}
+
+static aq_status open_cuda(int device, aq_backend **backend) {
+    int devices = aq_cuda_device_count();
+    return aq_cuda_open(devices ? device % devices : 0, backend);
+}
+
+aq_status aq_job_backend(const char *name, int device, aq_backend **backend) {
+    if (!name || strcmp(name, "auto") == 0) name = aq_cuda_device_count() ? "cuda" : "cpu";
+    if (strcmp(name, "cpu") == 0) return aq_cpu_open(0, backend);
+    if (strcmp(name, "cuda") == 0) return open_cuda(device, backend);
+    return AQ_FAIL(AQ_INVALID, "backend %s is unknown: expected auto, cpu or cuda", name);
+}
