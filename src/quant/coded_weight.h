@@ -32,6 +32,10 @@ size_t aq_coded_in(const aq_coded *coded);
 /* Copies codes, codebooks and scales between two of the same scheme and shape. */
 aq_status aq_coded_copy(const aq_coded *source, aq_coded *target);
 
+/* difference = decoded weight - weight; both [out, in], difference overwritten. */
+aq_status aq_coded_difference(const aq_coded *coded, const aq_tensor *weight,
+                              aq_tensor *difference);
+
 /* Rounds an F32 tensor's values to float16 and keeps them as F32; NUMERIC with `what` in the text
  * if one is not finite or past float16's range (then unchanged). Waits. */
 aq_status aq_round_to_half(aq_tensor *values, const char *what);
