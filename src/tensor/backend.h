@@ -36,6 +36,7 @@ typedef struct aq_ops {
     aq_status (*convert)(const aq_tensor *source, double factor, aq_tensor *target);
     aq_status (*axpby)(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
     aq_status (*dot_add)(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum);
+    /* count: U32 [1], added to (ops.c zeroes and downloads it) */
     aq_status (*count_nonfinite)(const aq_tensor *x, aq_tensor *count);
     aq_status (*bias_add)(const aq_tensor *bias, aq_tensor *x);
     aq_status (*bias_grad)(const aq_tensor *dx, aq_tensor *dbias);

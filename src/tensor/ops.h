@@ -200,7 +200,8 @@ enum { AQ_MAX_BEAM = 16 };
  * by H_JJ times the change), s the scale, n(e) = norms; with o > 1 lines of the group add up. Of
  * all proposals the `beam` best distinct ones live on, in ascending order of loss; ties go to the
  * lower (hypothesis, entry). Two proposals with the same ancestor and the same M codes are the
- * same: the first one counts. */
+ * same: the first one counts (which cannot happen here: each codebook is proposed once, so living
+ * hypotheses with one ancestor already differ in a codebook that later proposals leave alone). */
 typedef struct aq_group_search {
     const aq_coded *coded;  /* before the pass */
     const aq_tensor *gram;  /* H [in, in] */
