@@ -8,6 +8,7 @@
 #define AQ_MODEL_BLOCK_H
 
 #include "model/source.h"
+#include "model/tape.h"
 
 typedef struct aq_block {
     const aq_model_shape *shape;        /* borrowed */
@@ -23,19 +24,8 @@ aq_status aq_block_load(aq_source *source, size_t index, size_t length, aq_preci
                         aq_backend *backend, aq_block *block);
 void aq_block_free(aq_block *block);
 
-/* What the forward pass keeps for the backward pass; made for up to `tokens` tokens and used again.
- */
-typedef struct aq_tape {
-    aq_tensor x, x2;                  /* [T, hidden]: input; after attention */
-    aq_tensor inverse[AQ_NORM_COUNT]; /* [T] */
-    aq_tensor taps[AQ_TAP_COUNT];     /* inputs of the linears: h1, attention out, h2, gated */
-    aq_tensor q, k, v, log_sums;      /* after rotation */
-    aq_tensor gate, up;               /* before the gate */
-} aq_tape;
-
-aq_status aq_tape_new(const aq_model_shape *shape, size_t sequences, size_t length,
-                      aq_backend *backend, aq_tape *tape);
-void aq_tape_free(aq_tape *tape);
+/* The shape of the block's attention over so many sequences. */
+aq_attention aq_block_attention(const aq_block *block, size_t sequences, size_t length);
 
 /* Called during a forward pass with the input x [T, in] of the linears at `tap` (borrowed for the
  * call). */
