@@ -8,7 +8,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char prefix[32];
 static bool quiet;
-static void (*before)(void);
+static void (*before)(void *state);
+static void *before_state;
 
 void aq_log_prefix(const char *text) {
     snprintf(prefix, sizeof prefix, "%s", text);
@@ -18,8 +19,11 @@ void aq_log_quiet(bool wanted) {
     quiet = wanted;
 }
 
-void aq_log_before(void (*hook)(void)) {
+void aq_log_before(void (*hook)(void *state), void *state) {
+    pthread_mutex_lock(&lock);
     before = hook;
+    before_state = state;
+    pthread_mutex_unlock(&lock);
 }
 
 static void write_line(const char *level, const char *format, va_list arguments) {
@@ -30,7 +34,7 @@ static void write_line(const char *level, const char *format, va_list arguments)
     if (end > (int)sizeof line - 2) end = (int)sizeof line - 2;
     line[end] = '\n';
     pthread_mutex_lock(&lock);
-    if (before) before();
+    if (before) before(before_state);
     /* One write a line; a stderr that cannot be written to has nobody to tell. */
     if (write(STDERR_FILENO, line, (size_t)end + 1) < 0) quiet = true;
     pthread_mutex_unlock(&lock);

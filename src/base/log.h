@@ -18,7 +18,8 @@ void aq_log_quiet(bool quiet);
 __attribute__((format(printf, 1, 2))) void aq_log_info(const char *format, ...);
 __attribute__((format(printf, 1, 2))) void aq_log_warn(const char *format, ...);
 
-/* Called before a line is written, so that a live progress line can clear itself; NULL: nobody. */
-void aq_log_before(void (*hook)(void));
+/* `hook` is called with `state` before a line is written, so that a live progress line can clear
+ * itself; NULL: nobody. */
+void aq_log_before(void (*hook)(void *state), void *state);
 
 #endif
