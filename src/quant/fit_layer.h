@@ -43,6 +43,10 @@ aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
                        const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
                        aq_fit_report *report);
 
+/* The first round of a report that gained less than the share `tolerance` of the error before it
+ * (k-means' before the first); 0 if none did or tolerance is 0. */
+int aq_fit_stop_round(const aq_fit_report *report, double tolerance);
+
 /* tr(D H D') / tr(W H W') in float64 sums; 0 / 0 is 0. */
 aq_status aq_layer_error(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
                          double *error);

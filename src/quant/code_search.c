@@ -1,0 +1,215 @@
+#include "quant/code_search.h"
+
+#include "base/random.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- buffers ---- */
+
+static size_t chunk_rows(size_t rows, size_t row_elements) {
+    size_t fit = AQ_SEARCH_ELEMENTS / row_elements;
+    if (fit == 0) fit = 1;
+    return fit < rows ? fit : rows;
+}
+
+static aq_status fill_first_losses(aq_tensor *losses) {
+    size_t count = aq_tensor_count(losses), beam = losses->shape[1];
+    float *host = malloc(count * sizeof *host);
+    AQ_REQUIRE(host, AQ_MEMORY, "code search: no memory for %zu losses", count);
+    for (size_t i = 0; i < count; i++) host[i] = i % beam == 0 ? 0 : INFINITY;
+    aq_status status = aq_tensor_upload(losses, host, count * sizeof *host);
+    free(host);
+    return status;
+}
+
+static aq_status new_losses(aq_backend *backend, aq_code_search *s) {
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows, s->beam), &s->losses));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows, s->beam), &s->first_losses));
+    return fill_first_losses(&s->first_losses);
+}
+
+/* Residuals start as zeros: those of hypotheses that are not alive are read, though not used. */
+static aq_status new_residuals(aq_backend *backend, size_t out_group, size_t in,
+                               aq_code_search *s) {
+    aq_shape shape = AQ_DIMS(s->rows, s->beam, out_group, in);
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows * out_group, in), &s->difference));
+    AQ_TRY(aq_tensor_zeros(backend, AQ_F32, shape, &s->residuals[0]));
+    return s->beam > 1 ? aq_tensor_zeros(backend, AQ_F32, shape, &s->residuals[1]) : AQ_OK;
+}
+
+static aq_status new_history(aq_backend *backend, const aq_coded *coded, aq_code_search *s) {
+    size_t groups = coded->codes.shape[1], codebooks = coded->codes.shape[2];
+    const size_t *entries = coded->codebooks.shape;
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries[0], entries[1]), &s->norms));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows, s->beam, entries[2], entries[3]),
+                         &s->delta));
+    AQ_TRY(aq_tensor_new(backend, AQ_U8, AQ_DIMS(groups, s->rows, s->beam), &s->ancestors));
+    return aq_tensor_new(backend, AQ_U16, AQ_DIMS(groups, s->rows, s->beam, codebooks),
+                         &s->choices);
+}
+
+aq_status aq_code_search_new(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
+                             int beam, aq_code_search *search) {
+    *search = (aq_code_search){.weight = weight, .gram = gram, .beam = (size_t)beam};
+    size_t in = gram->shape[0], out_group = (size_t)coded->scheme.out_group;
+    size_t groups = coded->codes.shape[1], buffers = beam > 1 ? 2 : 1;
+    search->rows = chunk_rows(coded->codes.shape[0], search->beam * buffers * out_group * in);
+    search->group_order = malloc(groups * sizeof *search->group_order);
+    AQ_REQUIRE(search->group_order, AQ_MEMORY, "code search: no memory for %zu groups", groups);
+    aq_status status;
+    AQ_STEP(new_residuals(weight->home, out_group, in, search));
+    AQ_STEP(new_losses(weight->home, search));
+    AQ_STEP(new_history(weight->home, coded, search));
+done:
+    if (status != AQ_OK) aq_code_search_free(search);
+    return status;
+}
+
+void aq_code_search_free(aq_code_search *search) {
+    aq_tensor *const tensors[] = {
+        &search->difference,   &search->residuals[0], &search->residuals[1],
+        &search->first_losses, &search->losses,       &search->norms,
+        &search->delta,        &search->ancestors,    &search->choices};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) aq_tensor_free(tensors[i]);
+    free(search->group_order);
+    search->group_order = NULL;
+}
+
+/* ---- a chunk of rows ---- */
+
+/* Views for the rows of one chunk; they borrow from the search and from the coded weight. */
+typedef struct chunk {
+    aq_code_search *search;
+    aq_coded coded;
+    aq_tensor weight, difference; /* [rows * o, in] */
+    aq_tensor residual, other;    /* [rows, beam, o, in]; `other` is `residual` for a beam of 1 */
+    aq_tensor losses;             /* [rows, beam] */
+    aq_tensor delta;              /* [rows, beam, o, g] */
+    aq_tensor ancestors, choices; /* [groups, rows, beam], [groups, rows, beam, M] */
+} chunk;
+
+/* The first elements of a buffer under a shape that may be smaller than the buffer's. */
+static aq_tensor first_of(const aq_tensor *buffer, aq_shape shape) {
+    size_t count = 1;
+    for (int i = 0; i < shape.ndim; i++) count *= shape.dims[i];
+    aq_tensor flat = aq_tensor_reshape(buffer, AQ_DIMS(aq_tensor_count(buffer)));
+    flat = aq_tensor_rows(&flat, 0, count);
+    return aq_tensor_reshape(&flat, shape);
+}
+
+static chunk chunk_of(aq_code_search *search, const aq_coded *coded, size_t first, size_t rows) {
+    size_t groups = coded->codes.shape[1], codebooks = coded->codes.shape[2];
+    size_t out_group = (size_t)coded->scheme.out_group, in = search->gram->shape[0];
+    size_t in_group = (size_t)coded->scheme.in_group, beam = search->beam;
+    chunk c = {.search = search, .coded = *coded};
+    c.coded.codes = aq_tensor_rows(&coded->codes, first, rows);
+    c.coded.scales = aq_tensor_rows(&coded->scales, first, rows);
+    c.weight = aq_tensor_rows(search->weight, first * out_group, rows * out_group);
+    c.difference = first_of(&search->difference, AQ_DIMS(rows * out_group, in));
+    c.residual = first_of(&search->residuals[0], AQ_DIMS(rows, beam, out_group, in));
+    c.other =
+        beam > 1 ? first_of(&search->residuals[1], AQ_DIMS(rows, beam, out_group, in)) : c.residual;
+    c.losses = first_of(&search->losses, AQ_DIMS(rows, beam));
+    c.delta = first_of(&search->delta, AQ_DIMS(rows, beam, out_group, in_group));
+    c.ancestors = first_of(&search->ancestors, AQ_DIMS(groups, rows, beam));
+    c.choices = first_of(&search->choices, AQ_DIMS(groups, rows, beam, codebooks));
+    return c;
+}
+
+/* The product D H stands row by row where hypothesis 0 of a beam has its residual. */
+static aq_status give_to_first_hypothesis(const aq_tensor *product, chunk *c) {
+    size_t rows = c->residual.shape[0], beam = c->residual.shape[1];
+    size_t out_group = c->residual.shape[2], in = c->residual.shape[3];
+    aq_tensor hypotheses = aq_tensor_reshape(&c->residual, AQ_DIMS(rows * beam, out_group, in));
+    for (size_t r = 0; r < rows; r++) {
+        aq_tensor source = aq_tensor_rows(product, r * out_group, out_group);
+        aq_tensor target = aq_tensor_rows(&hypotheses, r * beam, 1);
+        AQ_TRY(aq_tensor_copy(&source, &target));
+    }
+    return AQ_OK;
+}
+
+static aq_status start_chunk(chunk *c) {
+    const aq_product plain = {.alpha = 1, .precision = AQ_PRECISE};
+    const size_t *shape = c->difference.shape;
+    aq_tensor product = first_of(&c->other, AQ_DIMS(shape[0], shape[1]));
+    aq_tensor losses =
+        first_of(&c->search->first_losses, AQ_DIMS(c->losses.shape[0], c->losses.shape[1]));
+    AQ_TRY(aq_coded_difference(&c->coded, &c->weight, &c->difference));
+    AQ_TRY(aq_matmul(&c->difference, c->search->gram, &plain, &product));
+    if (c->search->beam > 1) AQ_TRY(give_to_first_hypothesis(&product, c));
+    return aq_tensor_copy(&losses, &c->losses);
+}
+
+/* Finds the codes of one group, the step's part of the history, and updates the residuals. */
+static aq_status search_group(chunk *c, size_t step, uint64_t seed) {
+    const aq_tensor *gram = c->search->gram;
+    aq_scheme scheme = c->coded.scheme;
+    size_t group = c->search->group_order[step], in_group = (size_t)scheme.in_group;
+    size_t rows = c->losses.shape[0], beam = c->losses.shape[1];
+    size_t codebooks = (size_t)scheme.codebooks;
+    uint32_t drawn[AQ_MAX_CODEBOOKS];
+    int order[AQ_MAX_CODEBOOKS];
+    aq_random_order(aq_random(seed, AQ_STREAM_CODEBOOK_ORDER, group), AQ_STREAM_CODEBOOK_ORDER,
+                    (uint32_t)codebooks, drawn);
+    for (size_t m = 0; m < codebooks; m++) order[m] = (int)drawn[m];
+
+    aq_tensor ancestors = aq_tensor_rows(&c->ancestors, step, 1);
+    aq_tensor choices = aq_tensor_rows(&c->choices, step, 1);
+    ancestors = aq_tensor_reshape(&ancestors, AQ_DIMS(rows, beam));
+    choices = aq_tensor_reshape(&choices, AQ_DIMS(rows, beam, codebooks));
+    const aq_group_search how = {.coded = &c->coded,
+                                 .gram = gram,
+                                 .norms = &c->search->norms,
+                                 .residual = &c->residual,
+                                 .codebook_order = order,
+                                 .group = group,
+                                 .losses = &c->losses,
+                                 .ancestors = &ancestors,
+                                 .choices = &choices,
+                                 .delta = &c->delta};
+    AQ_TRY(aq_search_group(&how));
+    aq_tensor gram_rows = aq_tensor_rows(gram, group * in_group, in_group);
+    AQ_TRY(aq_residual_update(&c->delta, &gram_rows, &ancestors, &c->residual, &c->other));
+    aq_tensor updated = c->other;
+    c->other = c->residual;
+    c->residual = updated;
+    return AQ_OK;
+}
+
+static aq_status find_norms(chunk *c, size_t group) {
+    const size_t *shape = c->coded.codebooks.shape;
+    aq_tensor entries =
+        aq_tensor_reshape(&c->coded.codebooks, AQ_DIMS(shape[0] * shape[1], shape[2], shape[3]));
+    aq_tensor norms = aq_tensor_reshape(&c->search->norms, AQ_DIMS(shape[0] * shape[1]));
+    return aq_entry_norms(&entries, c->search->gram, group * shape[3], &norms);
+}
+
+static aq_status search_chunk(chunk *c, const aq_code_pass *pass) {
+    size_t groups = c->coded.codes.shape[1];
+    AQ_TRY(start_chunk(c));
+    for (size_t step = 0; step < groups; step++) {
+        AQ_TRY(find_norms(c, c->search->group_order[step]));
+        AQ_TRY(search_group(c, step, pass->seed));
+        AQ_TRY(aq_watch_step(pass->watch, "codes", (int)step + 1, (int)groups));
+    }
+    return aq_trace_back(&c->ancestors, &c->choices, &c->losses, c->search->group_order,
+                         &c->coded.codes);
+}
+
+/* ---- a pass ---- */
+
+aq_status aq_code_search_run(aq_code_search *search, const aq_code_pass *pass, aq_coded *coded) {
+    size_t rows = coded->codes.shape[0], members = (size_t)pass->team->size;
+    size_t member = (size_t)pass->team->rank;
+    size_t first = rows * member / members, end = rows * (member + 1) / members;
+    aq_random_order(pass->seed, AQ_STREAM_GROUP_ORDER, (uint32_t)coded->codes.shape[1],
+                    search->group_order);
+    for (size_t row = first; row < end; row += search->rows) {
+        size_t count = end - row < search->rows ? end - row : search->rows;
+        chunk c = chunk_of(search, coded, row, count);
+        AQ_TRY(search_chunk(&c, pass));
+    }
+    return pass->team->gather_rows(pass->team, first, end - first, &coded->codes);
+}

@@ -1,0 +1,50 @@
+/* Better codes for fixed codebooks and scales: one pass over all column groups (METHOD section
+ * 2.3).
+ *
+ * Every row keeps its `beam` best hypotheses, each with its own residual R = D H, which is computed
+ * once a pass and then only updated. Rows never interact, so they are worked in chunks whose size
+ * depends on shapes alone, and a team shares them out.
+ */
+#ifndef AQ_QUANT_CODE_SEARCH_H
+#define AQ_QUANT_CODE_SEARCH_H
+
+#include "base/watch.h"
+#include "quant/coded_weight.h"
+#include "tensor/team.h"
+
+/* Elements that the residuals of one chunk have at most (but a chunk has at least one row group).
+ */
+#define AQ_SEARCH_ELEMENTS ((size_t)1 << 27)
+
+/* Buffers of one layer's passes. For `rows` row groups, at most a chunk's. */
+typedef struct aq_code_search {
+    const aq_tensor *weight, *gram; /* borrowed: [out, in], [in, in] */
+    size_t rows;                    /* of a chunk */
+    size_t beam;
+    aq_tensor difference;   /* [rows * o, in] */
+    aq_tensor residuals[2]; /* [rows, beam, o, in]; the second is empty for a beam of 1 */
+    aq_tensor first_losses; /* [rows, beam]: 0 for hypothesis 0, infinity for the others */
+    aq_tensor losses;       /* [rows, beam] */
+    aq_tensor norms;        /* [M, K] */
+    aq_tensor delta;        /* [rows, beam, o, g] */
+    aq_tensor ancestors;    /* U8 [groups, rows, beam] */
+    aq_tensor choices;      /* U16 [groups, rows, beam, M] */
+    uint32_t *group_order;  /* host, `groups` entries */
+} aq_code_search;
+
+/* `coded` gives the shapes only; beam is 1 .. AQ_MAX_BEAM. Freed with aq_code_search_free ({0} is
+ * fine). */
+aq_status aq_code_search_new(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
+                             int beam, aq_code_search *search);
+void aq_code_search_free(aq_code_search *search);
+
+typedef struct aq_code_pass {
+    uint64_t seed;         /* of this pass: orders of groups and of codebooks inside them */
+    const aq_team *team;   /* its members work different rows */
+    const aq_watch *watch; /* borrowed, phase "codes"; NULL: nobody watches */
+} aq_code_pass;
+
+/* Replaces coded->codes; no row's loss rises (past rounding). Collective over the team. */
+aq_status aq_code_search_run(aq_code_search *search, const aq_code_pass *pass, aq_coded *coded);
+
+#endif

@@ -1,0 +1,243 @@
+#include "quant/fit_layer.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "quant/code_search.h"
+#include "quant/codebook_solver.h"
+#include "quant/kmeans.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { MAX_RETRIES = 3 };
+
+/* ---- errors ---- */
+
+/* What it takes to measure coded forms of one weight. */
+typedef struct error_meter {
+    const aq_tensor *weight, *gram;
+    aq_tensor difference, product; /* [out, in], overwritten by every measurement */
+    double energy;                 /* tr(W H W') */
+} error_meter;
+
+/* *energy = tr(x H x'). */
+static aq_status measure_energy(error_meter *meter, const aq_tensor *x, double *energy) {
+    const aq_product plain = {.alpha = 1, .precision = AQ_PRECISE};
+    AQ_TRY(aq_matmul(x, meter->gram, &plain, &meter->product));
+    return aq_dot(x, &meter->product, energy);
+}
+
+/* Rounding may leave a sum of squares slightly below 0. The maths is in float32, so an error past
+ * its range counts as infinite. */
+static double relative_error(double loss, double energy) {
+    if (loss <= 0) return 0;
+    double error = loss / energy;
+    return energy > 0 && error <= FLT_MAX ? error : HUGE_VAL;
+}
+
+static aq_status measure_error(error_meter *meter, const aq_coded *coded, double *error) {
+    double loss;
+    AQ_TRY(aq_coded_difference(coded, meter->weight, &meter->difference));
+    AQ_TRY(measure_energy(meter, &meter->difference, &loss));
+    *error = relative_error(loss, meter->energy);
+    return AQ_OK;
+}
+
+aq_status aq_layer_error(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
+                         double *error) {
+    error_meter meter = {.weight = weight, .gram = gram};
+    aq_shape shape = AQ_DIMS(weight->shape[0], weight->shape[1]);
+    aq_status status;
+    AQ_STEP(aq_tensor_new(weight->home, AQ_F32, shape, &meter.difference));
+    AQ_STEP(aq_tensor_new(weight->home, AQ_F32, shape, &meter.product));
+    AQ_STEP(measure_energy(&meter, weight, &meter.energy));
+    AQ_STEP(measure_error(&meter, coded, error));
+done:
+    aq_tensor_free(&meter.difference);
+    aq_tensor_free(&meter.product);
+    return status;
+}
+
+int aq_fit_stop_round(const aq_fit_report *report, double tolerance) {
+    double before = report->kmeans_error;
+    for (int i = 0; i < report->rounds && tolerance > 0; i++) {
+        double gain = before - report->round_errors[i];
+        if (gain < tolerance * before) return i + 1;
+        before = report->round_errors[i];
+    }
+    return 0;
+}
+
+/* ---- checks ---- */
+
+static aq_status check_settings(const aq_fit_settings *settings) {
+    AQ_REQUIRE(settings->beam >= 1 && settings->beam <= AQ_MAX_BEAM, AQ_INVALID,
+               "beam: expected 1 to %d, found %d", AQ_MAX_BEAM, settings->beam);
+    AQ_REQUIRE(settings->rounds >= 0 && settings->rounds <= AQ_MAX_ROUNDS, AQ_INVALID,
+               "rounds: expected 0 to %d, found %d", AQ_MAX_ROUNDS, settings->rounds);
+    AQ_REQUIRE(settings->kmeans_iterations >= 0, AQ_INVALID,
+               "kmeans_iterations: expected 0 or more, found %d", settings->kmeans_iterations);
+    AQ_REQUIRE(settings->adam_steps >= 0, AQ_INVALID, "adam_steps: expected 0 or more, found %d",
+               settings->adam_steps);
+    AQ_REQUIRE(settings->tolerance >= 0 && settings->tolerance < 1, AQ_INVALID,
+               "tolerance: expected at least 0 and below 1, found %g", settings->tolerance);
+    AQ_REQUIRE(settings->learning_rate > 0 && settings->learning_rate <= FLT_MAX, AQ_INVALID,
+               "learning_rate: expected a positive number, found %g", settings->learning_rate);
+    return AQ_OK;
+}
+
+static aq_status check_finite(const aq_tensor *values, const char *what) {
+    size_t unfit;
+    AQ_TRY(aq_count_nonfinite(values, &unfit));
+    AQ_REQUIRE(unfit == 0, AQ_NUMERIC, "%s: %zu of %zu values are NaN or infinite", what, unfit,
+               aq_tensor_count(values));
+    return AQ_OK;
+}
+
+static aq_status check_layer(const aq_tensor *weight, const aq_tensor *gram,
+                             const aq_fit_settings *settings) {
+    AQ_REQUIRE(weight->ndim == 2 && gram->ndim == 2 && gram->shape[0] == weight->shape[1] &&
+                   gram->shape[1] == weight->shape[1],
+               AQ_SHAPE, "a weight of %zu x %zu does not go with a Gram matrix of %zu x %zu",
+               weight->shape[0], weight->shape[1], gram->shape[0], gram->shape[1]);
+    AQ_TRY(check_settings(settings));
+    AQ_TRY(aq_scheme_check(&settings->scheme, weight->shape[0], weight->shape[1]));
+    AQ_TRY(check_finite(weight, "weight"));
+    return check_finite(gram, "Gram matrix");
+}
+
+/* ---- a fit ---- */
+
+typedef struct layer_fit {
+    const aq_fit_settings *settings;
+    const aq_team *team;
+    aq_coded *coded;      /* being worked on */
+    aq_coded start, best; /* as the round found it; with the least error so far */
+    double least_error;   /* best's */
+    aq_codebook_solver solver;
+    aq_code_search search;
+    error_meter meter; /* its tensors are the solver's */
+    aq_fit_report *report;
+} layer_fit;
+
+static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_fit *fit) {
+    const aq_scheme *scheme = &fit->settings->scheme;
+    size_t out = weight->shape[0], in = weight->shape[1];
+    AQ_TRY(aq_coded_new(weight->home, scheme, out, in, fit->coded));
+    AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->start));
+    AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->best));
+    AQ_TRY(aq_codebook_solver_new(fit->coded, weight, gram, &fit->solver));
+    AQ_TRY(aq_code_search_new(fit->coded, weight, gram, fit->settings->beam, &fit->search));
+    fit->solver.learning_rate = (float)fit->settings->learning_rate;
+    fit->meter = (error_meter){.weight = weight,
+                               .gram = gram,
+                               .difference = fit->solver.difference,
+                               .product = fit->solver.gradient};
+    return measure_energy(&fit->meter, weight, &fit->meter.energy);
+}
+
+static void fit_free(layer_fit *fit) {
+    aq_coded_free(&fit->start);
+    aq_coded_free(&fit->best);
+    aq_codebook_solver_free(&fit->solver);
+    aq_code_search_free(&fit->search);
+}
+
+/* Number 0 is k-means, the others are the rounds. */
+static uint64_t phase_seed(const layer_fit *fit, int number) {
+    return aq_random(fit->settings->seed, AQ_STREAM_JOB, (uint64_t)number);
+}
+
+/* Waits for the phase to end and adds its time; `started` becomes the start of the next phase. */
+static aq_status end_phase(const layer_fit *fit, double *started, double *seconds) {
+    AQ_TRY(aq_finish(fit->coded->codes.home));
+    double now = aq_seconds();
+    *seconds += now - *started;
+    *started = now;
+    return AQ_OK;
+}
+
+static aq_status keep_if_best(layer_fit *fit, double error) {
+    if (error >= fit->least_error) return AQ_OK;
+    fit->least_error = error;
+    return aq_coded_copy(fit->coded, &fit->best);
+}
+
+static aq_status start_with_kmeans(layer_fit *fit) {
+    double started = aq_seconds();
+    const aq_kmeans how = {.iterations = fit->settings->kmeans_iterations,
+                           .seed = phase_seed(fit, 0),
+                           .watch = fit->settings->watch};
+    AQ_TRY(aq_residual_kmeans(fit->meter.weight, &how, fit->coded));
+    AQ_TRY(end_phase(fit, &started, &fit->report->seconds_kmeans));
+    double *error = &fit->report->kmeans_error;
+    AQ_TRY(measure_error(&fit->meter, fit->coded, error));
+    AQ_REQUIRE(isfinite(*error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
+    fit->least_error = HUGE_VAL;
+    return keep_if_best(fit, *error);
+}
+
+static aq_status try_round(layer_fit *fit, int round, double *error) {
+    const aq_fit_settings *settings = fit->settings;
+    const aq_code_pass pass = {
+        .seed = phase_seed(fit, round), .team = fit->team, .watch = settings->watch};
+    double started = aq_seconds();
+    AQ_TRY(aq_codebook_solver_run(&fit->solver, settings->adam_steps, settings->watch, fit->coded));
+    AQ_TRY(end_phase(fit, &started, &fit->report->seconds_codebooks));
+    AQ_TRY(aq_code_search_run(&fit->search, &pass, fit->coded));
+    AQ_TRY(end_phase(fit, &started, &fit->report->seconds_codes));
+    return measure_error(&fit->meter, fit->coded, error);
+}
+
+static aq_status retry_slower(layer_fit *fit, int round) {
+    AQ_REQUIRE(fit->report->retries < MAX_RETRIES, AQ_NUMERIC,
+               "round %d: the loss is NaN or infinite, at the learning rate %g too", round,
+               (double)fit->solver.learning_rate);
+    fit->report->retries++;
+    fit->solver.learning_rate /= 10;
+    aq_log_warn("round %d: the loss is NaN or infinite; trying again with learning rate %g", round,
+                (double)fit->solver.learning_rate);
+    AQ_TRY(aq_codebook_solver_reset(&fit->solver));
+    return aq_coded_copy(&fit->start, fit->coded);
+}
+
+static aq_status run_round(layer_fit *fit) {
+    int round = fit->report->rounds + 1;
+    double error;
+    AQ_TRY(aq_coded_copy(fit->coded, &fit->start));
+    AQ_TRY(try_round(fit, round, &error));
+    while (!isfinite(error)) {
+        AQ_TRY(retry_slower(fit, round));
+        AQ_TRY(try_round(fit, round, &error));
+    }
+    fit->report->round_errors[fit->report->rounds++] = error;
+    fit->report->stop_round = aq_fit_stop_round(fit->report, fit->settings->tolerance);
+    return keep_if_best(fit, error);
+}
+
+static bool is_done(const layer_fit *fit) {
+    return fit->report->rounds >= fit->settings->rounds || fit->report->stop_round > 0 ||
+           fit->least_error == 0;
+}
+
+aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
+                       const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
+                       aq_fit_report *report) {
+    double started = aq_seconds();
+    layer_fit fit = {.settings = settings, .team = team, .coded = coded, .report = report};
+    *coded = (aq_coded){0};
+    *report = (aq_fit_report){0};
+    aq_status status;
+    AQ_STEP(check_layer(weight, gram, settings));
+    AQ_STEP(fit_new(weight, gram, &fit));
+    AQ_STEP(start_with_kmeans(&fit));
+    while (!is_done(&fit)) AQ_STEP(run_round(&fit));
+    AQ_STEP(aq_coded_copy(&fit.best, coded));
+    report->error = fit.least_error;
+    AQ_STEP(end_phase(&fit, &started, &report->seconds_total));
+done:
+    fit_free(&fit);
+    if (status != AQ_OK) aq_coded_free(coded);
+    return status;
+}

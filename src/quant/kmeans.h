@@ -1,0 +1,27 @@
+/* The start of a fit: residual k-means on a weight's scaled vectors (METHOD section 2.1).
+ *
+ * Every codebook clusters what the codebooks before it left over.
+ */
+#ifndef AQ_QUANT_KMEANS_H
+#define AQ_QUANT_KMEANS_H
+
+#include "base/watch.h"
+#include "quant/coded_weight.h"
+
+typedef struct aq_kmeans {
+    int iterations;        /* of assignment and means, each codebook */
+    uint64_t seed;         /* of the first entries and of those that replace empty clusters */
+    const aq_watch *watch; /* borrowed, phase "k-means"; NULL: nobody watches */
+} aq_kmeans;
+
+/* Overwrites all of `coded`, made for the shape of weight [out, in]: scales with the norms of the
+ * row groups, codebooks with the entries found, codes with the nearest ones. Lloyd's algorithm from
+ * 2^B different vectors drawn at random. */
+aq_status aq_residual_kmeans(const aq_tensor *weight, const aq_kmeans *how, aq_coded *coded);
+
+/* One codebook: entries [K, ...] and codes U16 [N, M] column `codebook` overwritten by the clusters
+ * of points [N, d], K <= N. */
+aq_status aq_kmeans_codebook(const aq_tensor *points, const aq_kmeans *how, int codebook,
+                             aq_tensor *entries, aq_tensor *codes);
+
+#endif
