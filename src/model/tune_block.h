@@ -7,8 +7,8 @@
 #define AQ_MODEL_TUNE_BLOCK_H
 
 #include "base/watch.h"
-#include "model/activations.h"
 #include "model/coded_block.h"
+#include "model/comparison.h"
 #include "tensor/team.h"
 
 typedef struct aq_tune_settings {
@@ -36,9 +36,5 @@ typedef struct aq_tune_report {
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
                         const aq_activations *targets, const aq_tune_settings *settings,
                         const aq_team *team, aq_tune_report *report);
-
-/* Error of sequences first .. first + count - 1: sum (y - t)^2 / sum t^2, in float64 sums. */
-aq_status aq_block_error(const aq_block *block, const aq_activations *inputs,
-                         const aq_activations *targets, size_t first, size_t count, double *error);
 
 #endif

@@ -1,0 +1,222 @@
+#include "model/activations.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t length, size_t hidden,
+                             size_t device_bytes, aq_activations *activations) {
+    *activations = (aq_activations){
+        .backend = backend, .sequences = sequences, .length = length, .hidden = hidden};
+    size_t bytes = aq_dtype_size(AQ_BF16);
+    AQ_REQUIRE(!__builtin_mul_overflow(bytes, sequences, &bytes) &&
+                   !__builtin_mul_overflow(bytes, length, &bytes) &&
+                   !__builtin_mul_overflow(bytes, hidden, &bytes) && bytes > 0,
+               AQ_INVALID, "activations of %zu sequences of %zu x %zu values have no valid size",
+               sequences, length, hidden);
+    if (bytes <= device_bytes)
+        return aq_tensor_new(backend, AQ_BF16, AQ_DIMS(sequences, length, hidden),
+                             &activations->resident);
+    AQ_TRY(aq_host_new(backend, bytes, &activations->host));
+    aq_status status =
+        aq_tensor_new(backend, AQ_BF16, AQ_DIMS(length, hidden), &activations->staging);
+    if (status != AQ_OK) aq_activations_free(activations);
+    return status;
+}
+
+void aq_activations_free(aq_activations *activations) {
+    aq_tensor_free(&activations->resident);
+    aq_tensor_free(&activations->staging);
+    if (activations->host) aq_host_free(activations->backend, activations->host);
+    activations->host = NULL;
+}
+
+static aq_status check_rows(const aq_activations *activations, size_t count, const aq_tensor *x) {
+    AQ_REQUIRE(aq_tensor_count(x) == count * activations->length * activations->hidden, AQ_SHAPE,
+               "%zu sequences of %zu x %zu activations against a tensor of %zu values", count,
+               activations->length, activations->hidden, aq_tensor_count(x));
+    return AQ_OK;
+}
+
+static aq_tensor resident_sequence(const aq_activations *activations, size_t sequence) {
+    aq_tensor view = aq_tensor_rows(&activations->resident, sequence, 1);
+    return aq_tensor_reshape(&view, AQ_DIMS(activations->length, activations->hidden));
+}
+
+static char *host_sequence(const aq_activations *activations, size_t sequence) {
+    return (char *)activations->host + sequence * aq_tensor_bytes(&activations->staging);
+}
+
+static aq_status read_sequence(const aq_activations *activations, size_t sequence,
+                               aq_tensor *rows) {
+    AQ_REQUIRE(sequence < activations->sequences, AQ_INVALID, "sequence %zu of %zu activations",
+               sequence, activations->sequences);
+    aq_tensor stored = activations->staging;
+    if (activations->host)
+        AQ_TRY(aq_tensor_upload(&stored, host_sequence(activations, sequence),
+                                aq_tensor_bytes(&stored)));
+    else
+        stored = resident_sequence(activations, sequence);
+    return aq_convert(&stored, 1, rows);
+}
+
+aq_status aq_activations_read(const aq_activations *activations, const uint32_t *list, size_t count,
+                              aq_tensor *x) {
+    AQ_TRY(check_rows(activations, count, x));
+    for (size_t i = 0; i < count; i++) {
+        aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
+        AQ_TRY(read_sequence(activations, list[i], &rows));
+    }
+    return AQ_OK;
+}
+
+static aq_status write_sequence(aq_activations *activations, size_t sequence,
+                                const aq_tensor *rows) {
+    if (!activations->host) {
+        aq_tensor stored = resident_sequence(activations, sequence);
+        return aq_convert(rows, 1, &stored);
+    }
+    AQ_TRY(aq_convert(rows, 1, &activations->staging));
+    return aq_tensor_download(&activations->staging, host_sequence(activations, sequence),
+                              aq_tensor_bytes(&activations->staging));
+}
+
+aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
+                               const aq_tensor *x) {
+    AQ_TRY(check_rows(activations, count, x));
+    AQ_REQUIRE(first + count <= activations->sequences, AQ_INVALID,
+               "sequences %zu to %zu of %zu activations", first, first + count - 1,
+               activations->sequences);
+    for (size_t i = 0; i < count; i++) {
+        aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
+        AQ_TRY(write_sequence(activations, first + i, &rows));
+    }
+    return AQ_OK;
+}
+
+size_t aq_micro_batch(size_t length) {
+    return length < AQ_MICRO_TOKENS ? AQ_MICRO_TOKENS / length : 1;
+}
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
+                               aq_activations *activations) {
+    size_t length = activations->length;
+    AQ_REQUIRE(tokens->sequences == activations->sequences && tokens->length == length, AQ_SHAPE,
+               "%zu sequences of %zu tokens for activations of %zu x %zu", tokens->sequences,
+               tokens->length, activations->sequences, length);
+    size_t micro = least(aq_micro_batch(length), tokens->sequences);
+    aq_tensor buffer;
+    AQ_TRY(aq_tensor_new(activations->backend, AQ_F32, AQ_DIMS(micro * length, activations->hidden),
+                         &buffer));
+    aq_status status = AQ_OK;
+    for (size_t first = 0; first < tokens->sequences; first += micro) {
+        size_t count = least(micro, tokens->sequences - first);
+        aq_tensor x = aq_tensor_rows(&buffer, 0, count * length);
+        AQ_STEP(aq_source_embed(source, tokens->data + first * length, count * length, &x));
+        AQ_STEP(aq_activations_write(activations, first, count, &x));
+    }
+done:
+    aq_tensor_free(&buffer);
+    return status;
+}
+
+/* A forward pass over all sequences, micro-batch by micro-batch. */
+typedef struct forward_sweep {
+    const aq_block *block;
+    const aq_activations *inputs;
+    aq_activations *outputs;
+    size_t micro;   /* sequences a micro-batch holds */
+    uint32_t *list; /* 0 .. sequences - 1 */
+    aq_tape tape;
+    aq_tensor x;       /* [micro * length, hidden] */
+    aq_tensor squares; /* F64: sum of squared outputs, one a micro-batch */
+} forward_sweep;
+
+static aq_status sweep_new(forward_sweep *sweep) {
+    const aq_activations *inputs = sweep->inputs;
+    size_t sequences = inputs->sequences;
+    sweep->micro = least(aq_micro_batch(inputs->length), sequences);
+    sweep->list = malloc(sequences * sizeof *sweep->list);
+    AQ_REQUIRE(sweep->list, AQ_MEMORY, "no memory for a list of %zu sequences", sequences);
+    for (size_t i = 0; i < sequences; i++) sweep->list[i] = (uint32_t)i;
+    AQ_TRY(aq_tape_new(sweep->block->shape, sweep->micro, inputs->length, inputs->backend,
+                       &sweep->tape));
+    AQ_TRY(aq_tensor_new(inputs->backend, AQ_F32,
+                         AQ_DIMS(sweep->micro * inputs->length, inputs->hidden), &sweep->x));
+    return aq_tensor_zeros(inputs->backend, AQ_F64, AQ_DIMS((sequences - 1) / sweep->micro + 1),
+                           &sweep->squares);
+}
+
+static void sweep_free(forward_sweep *sweep) {
+    free(sweep->list);
+    aq_tape_free(&sweep->tape);
+    aq_tensor_free(&sweep->x);
+    aq_tensor_free(&sweep->squares);
+}
+
+static aq_status sweep_batch(forward_sweep *sweep, size_t first, const aq_tapper *tapper) {
+    size_t length = sweep->inputs->length;
+    size_t count = least(sweep->micro, sweep->inputs->sequences - first);
+    aq_tensor x = aq_tensor_rows(&sweep->x, 0, count * length);
+    AQ_TRY(aq_activations_read(sweep->inputs, sweep->list + first, count, &x));
+    AQ_TRY(aq_block_forward(sweep->block, count, length, &x, &sweep->tape, tapper, &x));
+    AQ_TRY(aq_activations_write(sweep->outputs, first, count, &x));
+    aq_tensor square = aq_tensor_rows(&sweep->squares, first / sweep->micro, 1);
+    return aq_dot_add(&x, &x, 1, &square);
+}
+
+/* Squares of finite float32 values cannot overflow a float64 sum, so a sum that is not finite comes
+ * from an output that is not. */
+static aq_status check_finite(const forward_sweep *sweep) {
+    size_t batches = aq_tensor_count(&sweep->squares), bytes = aq_tensor_bytes(&sweep->squares);
+    double *squares = malloc(bytes);
+    aq_status status = AQ_OK;
+    AQ_NEED(squares, AQ_MEMORY, "no memory for the sums of %zu micro-batches", batches);
+    AQ_STEP(aq_tensor_download(&sweep->squares, squares, bytes));
+    for (size_t i = 0; i < batches; i++) {
+        size_t first = i * sweep->micro,
+               end = least(first + sweep->micro, sweep->inputs->sequences);
+        AQ_NEED(isfinite(squares[i]), AQ_NUMERIC,
+                "the block's outputs hold NaN or infinity in calibration sequences %zu to %zu",
+                first, end - 1);
+    }
+done:
+    free(squares);
+    return status;
+}
+
+/* Hands a micro-batch's first `rows` rows on: product shapes of the pass do not depend on who taps.
+ */
+typedef struct tapped_rows {
+    const aq_tapper *tapper;
+    size_t rows;
+} tapped_rows;
+
+static aq_status see_rows(void *state, aq_tap tap, const aq_tensor *x) {
+    const tapped_rows *tapped = state;
+    aq_tensor rows = aq_tensor_rows(x, 0, least(tapped->rows, x->shape[0]));
+    return tapped->tapper->see(tapped->tapper->state, tap, &rows);
+}
+
+aq_status aq_activations_forward(const aq_block *block, const aq_activations *inputs,
+                                 const aq_tapper *tapper, size_t tapped, aq_activations *outputs) {
+    AQ_REQUIRE(inputs->sequences == outputs->sequences && inputs->length == outputs->length &&
+                   inputs->hidden == outputs->hidden,
+               AQ_SHAPE, "inputs of %zu x %zu x %zu and outputs of %zu x %zu x %zu activations",
+               inputs->sequences, inputs->length, inputs->hidden, outputs->sequences,
+               outputs->length, outputs->hidden);
+    forward_sweep sweep = {.block = block, .inputs = inputs, .outputs = outputs};
+    aq_status status = sweep_new(&sweep);
+    for (size_t first = 0; status == AQ_OK && first < inputs->sequences; first += sweep.micro) {
+        bool taps = tapper && first < tapped;
+        tapped_rows rows = {tapper, taps ? (tapped - first) * inputs->length : 0};
+        const aq_tapper part = {.see = see_rows, .state = &rows};
+        status = sweep_batch(&sweep, first, taps ? &part : NULL);
+    }
+    if (status == AQ_OK) status = check_finite(&sweep);
+    sweep_free(&sweep);
+    return status;
+}

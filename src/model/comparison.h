@@ -1,0 +1,54 @@
+/* Compares a block's outputs with targets: the loss of block tuning, and a block's error.
+ *
+ * The error of a set of sequences is the squared difference over the targets' squares, sums over
+ * the whole set in float64. Sums stay with the backend until somebody reads them.
+ */
+#ifndef AQ_MODEL_COMPARISON_H
+#define AQ_MODEL_COMPARISON_H
+
+#include "model/activations.h"
+#include "tensor/team.h"
+
+typedef struct aq_comparison {
+    const aq_block *block;                  /* borrowed */
+    const aq_activations *inputs, *targets; /* borrowed */
+    const aq_team *team;                    /* borrowed; shares the micro-batches */
+    size_t micro;                           /* sequences a micro-batch holds */
+    uint32_t *all;                          /* 0 .. sequences - 1 */
+    aq_tape tape;
+    aq_tensor x, y; /* [micro * length, hidden] */
+    aq_tensor sums; /* F64 [2]: squared differences, squared targets */
+} aq_comparison;
+
+/* What the sums hold. */
+typedef struct aq_difference {
+    double difference, target; /* sums of squares */
+} aq_difference;
+
+/* The fields above the tape are made from the arguments; sums are zero. SHAPE if inputs, targets
+ * and block do not fit. */
+aq_status aq_comparison_new(const aq_block *block, const aq_activations *inputs,
+                            const aq_activations *targets, const aq_team *team,
+                            aq_comparison *comparison);
+void aq_comparison_free(aq_comparison *comparison);
+
+/* One micro-batch: *y (a view) holds factor * (outputs - targets) of `count` listed sequences, the
+ * tape holds the pass, and the sums have grown by both squares (without the factor). */
+aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, size_t count,
+                              float factor, aq_tensor *y);
+
+/* The sums over the team; back to zero. Waits. */
+aq_status aq_comparison_read(aq_comparison *comparison, aq_difference *sums);
+
+/* The sums over sequences first .. first + count - 1. Waits. */
+aq_status aq_comparison_measure(aq_comparison *comparison, size_t first, size_t count,
+                                aq_difference *sums);
+
+/* difference / target; 0 / 0 is 0. NaN if a value was not finite. */
+double aq_relative_error(const aq_difference *sums);
+
+/* Error of sequences first .. first + count - 1: sum (y - t)^2 / sum t^2, in float64 sums. */
+aq_status aq_block_error(const aq_block *block, const aq_activations *inputs,
+                         const aq_activations *targets, size_t first, size_t count, double *error);
+
+#endif
