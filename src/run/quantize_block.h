@@ -1,0 +1,48 @@
+/* Quantizes one transformer block: the method of the program, from top to bottom (METHOD sections 2
+ * to 4).
+ *
+ * The dense block runs over all calibration sequences; its outputs become the targets, and what its
+ * linears read on the way becomes their Gram matrices. Every linear is fitted against its Gram
+ * matrix alone, then the whole block is tuned against the targets, rounded to what files hold, and
+ * measured.
+ */
+#ifndef AQ_RUN_QUANTIZE_BLOCK_H
+#define AQ_RUN_QUANTIZE_BLOCK_H
+
+#include "model/tune_block.h"
+#include "quant/fit_layer.h"
+#include "run/metrics.h"
+#include "run/phase.h"
+#include "run/progress.h"
+
+typedef struct aq_quantize_settings {
+    uint64_t seed;         /* of the job: every layer's and block's seed derives from it */
+    size_t validation;     /* the last so many sequences are held out of Gram sums and tuning */
+    aq_fit_settings fit;   /* `seed` and `watch` are set here */
+    aq_tune_settings tune; /* `seed`, `training` and `watch` likewise */
+    aq_metrics *metrics;   /* borrowed, or NULL */
+    aq_progress *progress; /* borrowed, or NULL */
+} aq_quantize_settings;
+
+/* One block to quantize, all borrowed. */
+typedef struct aq_block_work {
+    size_t index;                 /* of the block in the model */
+    aq_block *block;              /* the dense block; holds the decoded result afterwards */
+    const aq_activations *inputs; /* what the block reads */
+    aq_activations *targets;      /* overwritten with the dense block's outputs */
+} aq_block_work;
+
+typedef struct aq_quantize_report {
+    aq_phases seconds;
+    int epochs, best_epoch; /* of tuning: done; kept */
+    int retries;            /* of tuning: restarts after a loss that was not finite */
+} aq_quantize_report;
+
+/* *coded is made here, rounded and measured, and the caller's to free. Collective over `team`. The
+ * block's error is that of the held-out sequences, or of all if none are held out. INVALID if the
+ * scheme fits a linear not or validation leaves no sequence; NUMERIC, naming the linear, where
+ * values are not finite. Writes an event a layer and an epoch. */
+aq_status aq_quantize_block(const aq_block_work *work, const aq_quantize_settings *settings,
+                            const aq_team *team, aq_coded_block *coded, aq_quantize_report *report);
+
+#endif

@@ -1,0 +1,223 @@
+#include "run/run_directory.h"
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "store/block_file.h"
+#include "store/model_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- where things are ---- */
+
+static void fill_fingerprint(aq_run_directory *directory) {
+    uint64_t hash = AQ_HASH_START;
+    hash = aq_hash_bytes(hash, directory->settings, strlen(directory->settings));
+    hash = aq_hash_bytes(hash, directory->identity, strlen(directory->identity));
+    snprintf(directory->fingerprint, sizeof directory->fingerprint, "%016" PRIx64, hash);
+}
+
+aq_status aq_run_directory_open(const aq_config *config, aq_source *source, const aq_tokens *tokens,
+                                aq_run_directory *directory) {
+    *directory = (aq_run_directory){.source = source, .scheme = config->quantizer.scheme};
+    aq_status status = AQ_OK;
+    directory->path = strdup(config->output);
+    AQ_NEED(directory->path, AQ_MEMORY, "out of memory");
+    AQ_STEP(aq_file_join(config->output, "metrics.jsonl", &directory->metrics_path));
+    AQ_STEP(aq_file_join(config->output, "model.aqlm.h5", &directory->model_path));
+    AQ_STEP(aq_config_settings(config, &directory->settings));
+    AQ_STEP(aq_identity_write(source, tokens, config->run.backend, directory->identity));
+    fill_fingerprint(directory);
+done:
+    if (status != AQ_OK) aq_run_directory_close(directory);
+    return status;
+}
+
+void aq_run_directory_close(aq_run_directory *directory) {
+    free(directory->path);
+    free(directory->metrics_path);
+    free(directory->model_path);
+    free(directory->settings);
+    *directory = (aq_run_directory){0};
+}
+
+aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index,
+                                      char **path) {
+    char name[48];
+    snprintf(name, sizeof name, "blocks/block-%04zu.h5", index);
+    return aq_file_join(directory->path, name, path);
+}
+
+/* ---- getting ready ---- */
+
+/* The directory and its parents. */
+static aq_status make_folder(const char *path) {
+    char *partial = strdup(path);
+    AQ_REQUIRE(partial, AQ_MEMORY, "out of memory");
+    int failure = 0;
+    for (char *slash = strchr(partial + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(partial, 0777); /* the last one tells whether all went well */
+        *slash = '/';
+    }
+    if (mkdir(partial, 0777) != 0) failure = errno;
+    struct stat found;
+    if (failure == EEXIST && stat(partial, &found) == 0)
+        failure = S_ISDIR(found.st_mode) ? 0 : ENOTDIR;
+    free(partial);
+    AQ_REQUIRE(!failure, AQ_IO, "%s: cannot be made: %s", path, strerror(failure));
+    return AQ_OK;
+}
+
+static bool is_temporary(const char *name) {
+    static const char suffix[] = ".partial"; /* as aq_file_temporary names them */
+    size_t length = strlen(name);
+    return length >= sizeof suffix && strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
+}
+
+/* What a job left that died while it wrote. */
+static aq_status remove_temporary_files(const char *folder) {
+    DIR *entries = opendir(folder);
+    AQ_REQUIRE(entries, AQ_IO, "%s: cannot be listed: %s", folder, strerror(errno));
+    int failure = 0;
+    for (struct dirent *entry; (entry = readdir(entries));)
+        if (is_temporary(entry->d_name) && unlinkat(dirfd(entries), entry->d_name, 0) != 0)
+            failure = errno;
+    closedir(entries);
+    AQ_REQUIRE(!failure, AQ_IO, "%s: a temporary file of an earlier run cannot be removed: %s",
+               folder, strerror(failure));
+    return AQ_OK;
+}
+
+static aq_status check_settings(const char *path, const aq_config *config) {
+    aq_config old_config;
+    AQ_TRY(aq_config_new(&old_config));
+    aq_status status = aq_config_read(path, &old_config);
+    if (status == AQ_OK) {
+        status = aq_config_same_result(&old_config, config);
+        if (status != AQ_OK) aq_error_at(status, "%s: the run was made with other settings", path);
+    }
+    aq_config_free(&old_config);
+    return status;
+}
+
+static aq_status check_identity(const char *path, const char *identity) {
+    enum { LIMIT = 4096 };
+    char *text;
+    size_t size;
+    AQ_TRY(aq_file_read(path, LIMIT, &text, &size));
+    aq_status status = aq_identity_same(path, text, identity);
+    free(text);
+    return status;
+}
+
+/* A directory without a config.yaml was never prepared. */
+static aq_status check_earlier_run(const aq_run_directory *directory, const aq_config *config,
+                                   const char *config_path, const char *identity_path) {
+    if (access(config_path, F_OK) != 0) return AQ_OK;
+    AQ_TRY(check_settings(config_path, config));
+    return check_identity(identity_path, directory->identity);
+}
+
+static aq_status write_config(const char *path, const aq_config *config) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    AQ_REQUIRE(stream, AQ_MEMORY, "out of memory");
+    aq_status status = aq_config_write(config, stream);
+    if (fclose(stream) != 0 && status == AQ_OK) status = AQ_FAIL(AQ_MEMORY, "out of memory");
+    if (status == AQ_OK) status = aq_file_replace(path, text, size);
+    free(text);
+    return status;
+}
+
+/* config.yaml last: with it the directory counts as made. */
+aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config) {
+    aq_status status;
+    char *config_path = NULL, *identity_path = NULL, *blocks = NULL;
+    AQ_STEP(aq_file_join(directory->path, "config.yaml", &config_path));
+    AQ_STEP(aq_file_join(directory->path, "identity.txt", &identity_path));
+    AQ_STEP(aq_file_join(directory->path, "blocks", &blocks));
+    AQ_STEP(check_earlier_run(directory, config, config_path, identity_path));
+    AQ_STEP(make_folder(blocks));
+    AQ_STEP(remove_temporary_files(directory->path));
+    AQ_STEP(remove_temporary_files(blocks));
+    AQ_STEP(aq_file_replace(identity_path, directory->identity, strlen(directory->identity)));
+    AQ_STEP(write_config(config_path, config));
+done:
+    free(config_path);
+    free(identity_path);
+    free(blocks);
+    return status;
+}
+
+/* ---- block files ---- */
+
+bool aq_run_directory_finished(const aq_run_directory *directory, size_t index, aq_backend *backend,
+                               double *error) {
+    char *path;
+    if (aq_run_directory_block_path(directory, index, &path) != AQ_OK) return false;
+    bool exists = access(path, F_OK) == 0;
+    free(path);
+    if (!exists) return false;
+    aq_coded_block block;
+    if (aq_run_directory_read_block(directory, index, backend, &block) != AQ_OK) {
+        aq_log_warn("%s; block %zu is quantized again", aq_error_text(), index);
+        return false;
+    }
+    *error = block.error;
+    aq_coded_block_free(&block);
+    return true;
+}
+
+aq_status aq_run_directory_read_block(const aq_run_directory *directory, size_t index,
+                                      aq_backend *backend, aq_coded_block *block) {
+    char *path;
+    AQ_TRY(aq_run_directory_block_path(directory, index, &path));
+    aq_status status =
+        aq_block_file_read(path, &directory->source->shape, index, &directory->scheme,
+                           directory->fingerprint, backend, block);
+    free(path);
+    return status;
+}
+
+aq_status aq_run_directory_write_block(const aq_run_directory *directory,
+                                       const aq_coded_block *block) {
+    char *path;
+    AQ_TRY(aq_run_directory_block_path(directory, block->index, &path));
+    aq_status status = aq_block_file_write(path, block, directory->fingerprint);
+    free(path);
+    return status;
+}
+
+/* ---- the gathered file ---- */
+
+static void free_paths(char **paths, size_t count) {
+    for (size_t i = 0; paths && i < count; i++) free(paths[i]);
+    free(paths);
+}
+
+aq_status aq_run_directory_gather(const aq_run_directory *directory) {
+    size_t blocks = directory->source->shape.blocks;
+    char **paths = calloc(blocks, sizeof *paths);
+    AQ_REQUIRE(paths, AQ_MEMORY, "out of memory");
+    aq_status status;
+    for (size_t i = 0; i < blocks; i++)
+        AQ_STEP(aq_run_directory_block_path(directory, i, &paths[i]));
+    const aq_gather gather = {.block_paths = (const char *const *)paths,
+                              .source = directory->source,
+                              .scheme = directory->scheme,
+                              .settings = directory->settings,
+                              .fingerprint = directory->fingerprint,
+                              .path = directory->model_path};
+    AQ_STEP(aq_model_file_gather(&gather));
+done:
+    free_paths(paths, blocks);
+    return status;
+}

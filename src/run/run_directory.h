@@ -1,0 +1,62 @@
+/* The run directory: all that a quantize job leaves, and whether it may go on with what is there.
+ *
+ *     config.yaml         the resolved settings
+ *     identity.txt        what else the result depends on: hashes of model and tokens, the backend
+ *     blocks/block-0007.h5  one file a finished block
+ *     metrics.jsonl       events
+ *     model.aqlm.h5       the gathered checkpoint
+ *
+ * Every block file carries the fingerprint, a hash of the settings that change the result and of
+ * the identity. A directory is taken up again only by a job with the same ones.
+ */
+#ifndef AQ_RUN_RUN_DIRECTORY_H
+#define AQ_RUN_RUN_DIRECTORY_H
+
+#include "model/coded_block.h"
+#include "model/tokens.h"
+#include "run/config.h"
+#include "run/identity.h"
+
+enum { AQ_FINGERPRINT_SIZE = 17 };
+
+typedef struct aq_run_directory {
+    char *path;                      /* owned */
+    char *metrics_path, *model_path; /* owned: metrics.jsonl, model.aqlm.h5 */
+    aq_source *source;               /* borrowed: the dense model */
+    aq_scheme scheme;
+    char *settings;                        /* owned: aq_config_settings */
+    char identity[AQ_IDENTITY_SIZE];       /* the text of identity.txt */
+    char fingerprint[AQ_FINGERPRINT_SIZE]; /* 16 hexadecimal digits */
+} aq_run_directory;
+
+/* Says where things are and what they must carry; touches no file of the directory. `config` is
+ * resolved: run.backend names the backend that computes. */
+aq_status aq_run_directory_open(const aq_config *config, aq_source *source, const aq_tokens *tokens,
+                                aq_run_directory *directory);
+void aq_run_directory_close(aq_run_directory *directory);
+
+/* Makes the directory ready for one job (rank 0 alone calls it): makes what is missing, removes
+ * temporary files that an earlier job left, writes config.yaml and identity.txt. INVALID, naming
+ * the setting (or model, tokens, backend) and both values, if the directory was made with others:
+ * then it is untouched. IO with path and reason if it cannot be written. */
+aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config);
+
+/* "blocks/block-0007.h5" under the directory; the caller frees it. */
+aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index, char **path);
+
+/* True if block `index` is finished: its file is there, reads back and carries the fingerprint;
+ * then *error is the block's. A file that does not is reported in the log, and its block counts as
+ * not finished. */
+bool aq_run_directory_finished(const aq_run_directory *directory, size_t index, aq_backend *backend,
+                               double *error);
+
+/* Reads and writes block files (store/block_file.h). */
+aq_status aq_run_directory_read_block(const aq_run_directory *directory, size_t index,
+                                      aq_backend *backend, aq_coded_block *block);
+aq_status aq_run_directory_write_block(const aq_run_directory *directory,
+                                       const aq_coded_block *block);
+
+/* Gathers all block files into model.aqlm.h5. */
+aq_status aq_run_directory_gather(const aq_run_directory *directory);
+
+#endif
