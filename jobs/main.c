@@ -15,6 +15,7 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
+    {"evaluate", aq_job_evaluate, "Print the perplexity of a model"},
     {0},
 };
 
