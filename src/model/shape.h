@@ -54,7 +54,8 @@ enum { AQ_MODEL_TYPE_SIZE = 32, AQ_NAME_SIZE = 256 };
 
 typedef struct aq_model_shape {
     char model_type[AQ_MODEL_TYPE_SIZE]; /* "llama", "mistral", "qwen2" */
-    size_t blocks, hidden, ffn, heads, kv_heads, head_dim, vocab, max_length;
+    size_t blocks, hidden, ffn, heads, kv_heads, head_dim, vocab;
+    size_t max_length; /* of a sequence: max_position_embeddings, or a shorter sliding window */
     float norm_epsilon;
     bool tied_embeddings;
     aq_rope rope;

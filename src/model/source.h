@@ -45,6 +45,9 @@ aq_status aq_dense_source_open(const char *folder, aq_source **source);
 
 void aq_source_close(aq_source *source); /* NULL is fine */
 
+/* Finds a tensor and compares its shape; SHAPE with both shapes, naming tensor and path. */
+aq_status aq_source_check(aq_source *source, const char *name, aq_shape shape);
+
 /* Reads a tensor as F32 into *tensor, which it makes on `backend`; SHAPE if it has not `shape`,
  * NUMERIC if it holds NaN or infinity. The error names the tensor and the source's path. */
 aq_status aq_source_tensor(aq_source *source, const char *name, aq_shape shape, aq_backend *backend,
