@@ -1,0 +1,120 @@
+/* The CPU backend's inside, private to cpu_*.c: OpenMP loops over pieces of constant size.
+ *
+ * Every function named like a member of aq_ops implements it under the contract in ops.h; arguments
+ * have been checked there. What an iteration of a parallel loop computes depends on shapes alone,
+ * and sums over iterations are added in order by one thread: the number of threads never changes a
+ * bit.
+ */
+#ifndef AQ_TENSOR_CPU_H
+#define AQ_TENSOR_CPU_H
+
+#include "tensor/backend.h"
+
+/* How many threads the regions of x's backend use. */
+int cpu_threads(const aq_tensor *x);
+
+/* Scratch memory, 64-byte aligned, uninitialized; freed with free(). MEMORY with the bytes. */
+aq_status cpu_scratch(size_t bytes, void *scratch);
+
+/* `count` rounded up to a multiple of 16 floats, a cache line. */
+static inline size_t cpu_padded(size_t count) {
+    return (count + 15) / 16 * 16;
+}
+
+/* ---- cpu_elements.c ---- */
+aq_status cpu_fill(float value, aq_tensor *x);
+aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
+aq_status cpu_dot_add(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum);
+aq_status cpu_bias_add(const aq_tensor *bias, aq_tensor *x);
+aq_status cpu_bias_grad(const aq_tensor *dx, aq_tensor *dbias);
+aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
+                        aq_tensor *first, aq_tensor *second, aq_tensor *largest);
+
+/* ---- cpu_convert.c ---- */
+aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target);
+aq_status cpu_count_nonfinite(const aq_tensor *x, aq_tensor *count);
+
+/* ---- cpu_product.c ---- */
+aq_status cpu_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c);
+aq_status cpu_gram_add(const aq_tensor *x, aq_tensor *gram);
+
+/* ---- cpu_table.c: entries laid out for scoring ---- */
+
+/* K entries of d values by dimension, values[dim * stride + k], so that 16 entries are scored at
+ * once. Stride is K padded; the padding has norm infinity and never wins. */
+typedef struct cpu_table {
+    size_t entries, dims, stride;
+    float *values;
+    float *norms;
+} cpu_table;
+
+aq_status cpu_table_new(const float *entries, const float *norms, size_t count, size_t dims,
+                        cpu_table *table);
+void cpu_table_free(cpu_table *table);
+
+/* One vector to score entries against: the score of entry k is factor * norms[k] + query . k. */
+enum { CPU_QUERIES = 4 };
+typedef struct cpu_query {
+    const float *vector; /* d values */
+    float factor;
+    size_t best; /* found: lowest index of the lowest score, 0 if no score is a number */
+    float score; /* its score */
+} cpu_query;
+
+/* Fills in best and score of `count` <= CPU_QUERIES queries. */
+void cpu_table_best(const cpu_table *table, cpu_query *queries, int count);
+
+/* The score of one entry, the same bits as in the two others. */
+float cpu_table_score(const cpu_table *table, const cpu_query *query, size_t entry);
+
+/* All scores of one query into scores[stride]. */
+void cpu_table_scores(const cpu_table *table, const cpu_query *query, float *scores);
+
+/* ---- cpu_cluster.c ---- */
+aq_status cpu_group_norms(const aq_tensor *weight, aq_tensor *scales);
+aq_status cpu_scaled_vectors(const aq_tensor *weight, const aq_tensor *scales, int in_group,
+                             aq_tensor *points);
+aq_status cpu_entry_norms(const aq_tensor *entries, const aq_tensor *gram, size_t column,
+                          aq_tensor *norms);
+aq_status cpu_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
+                      int codebook, aq_tensor *codes);
+aq_status cpu_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, int codebook,
+                               aq_tensor *points);
+aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
+                         aq_tensor *offsets);
+aq_status cpu_cluster_means(const aq_tensor *points, const aq_tensor *order,
+                            const aq_tensor *offsets, uint64_t seed, aq_tensor *entries);
+
+/* ---- cpu_coded.c ---- */
+aq_status cpu_decode(const aq_coded *coded, aq_tensor *weight);
+aq_status cpu_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
+                         const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
+                         aq_tensor *scales_grad);
+
+/* ---- cpu_search.c ---- */
+aq_status cpu_search_group(const aq_group_search *search);
+
+/* ---- cpu_pass.c ---- */
+aq_status cpu_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
+                              const aq_tensor *ancestors, const aq_tensor *old_residual,
+                              aq_tensor *residual);
+aq_status cpu_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
+                         const aq_tensor *losses, const uint32_t *group_order, aq_tensor *codes);
+
+/* ---- cpu_block.c ---- */
+aq_status cpu_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsilon, aq_tensor *y,
+                       aq_tensor *inverse);
+aq_status cpu_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq_tensor *inverse,
+                            const aq_tensor *dy, aq_tensor *dx, aq_tensor *dweight);
+aq_status cpu_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward, aq_tensor *x);
+aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
+aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up);
+aq_status cpu_cross_entropy_add(const aq_tensor *logits, const aq_tensor *targets, aq_tensor *sum);
+
+/* ---- cpu_attention.c ---- */
+aq_status cpu_attention(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
+                        const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
+aq_status cpu_attention_grad(const aq_attention *shape, const aq_attention_tape *tape,
+                             const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk, aq_tensor *dv);
+
+#endif

@@ -1,0 +1,140 @@
+#include "tensor/cpu.h"
+
+#include <cblas.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct cpu_state {
+    aq_backend backend;
+    int threads;
+} cpu_state;
+
+int cpu_threads(const aq_tensor *x) {
+    return ((const cpu_state *)x->home->state)->threads;
+}
+
+aq_status cpu_scratch(size_t bytes, void *scratch) {
+    void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    AQ_REQUIRE(data, AQ_MEMORY, "out of memory: %zu bytes were asked for", bytes);
+    memcpy(scratch, &data, sizeof data);
+    return AQ_OK;
+}
+
+static aq_status allocate(aq_backend *backend, size_t bytes, void **data) {
+    (void)backend;
+    *data = NULL;
+    AQ_REQUIRE(bytes <= SIZE_MAX - 63, AQ_MEMORY, "out of memory: %zu bytes were asked for", bytes);
+    return cpu_scratch(bytes, data);
+}
+
+static void release(aq_backend *backend, void *data) {
+    (void)backend;
+    free(data);
+}
+
+static aq_status upload(aq_backend *backend, void *target, const void *host, size_t bytes) {
+    (void)backend;
+    memcpy(target, host, bytes);
+    return AQ_OK;
+}
+
+static aq_status download(aq_backend *backend, const void *source, void *host, size_t bytes) {
+    (void)backend;
+    memcpy(host, source, bytes);
+    return AQ_OK;
+}
+
+static aq_status copy(aq_backend *backend, const void *source, void *target, size_t bytes) {
+    (void)backend;
+    memmove(target, source, bytes);
+    return AQ_OK;
+}
+
+static aq_status zero(aq_backend *backend, void *target, size_t bytes) {
+    (void)backend;
+    memset(target, 0, bytes);
+    return AQ_OK;
+}
+
+static aq_status finish(aq_backend *backend) {
+    (void)backend;
+    return AQ_OK;
+}
+
+/* MemAvailable counts caches that the kernel gives up, which sysinfo does not. */
+static aq_status memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
+    (void)backend;
+    FILE *file = fopen("/proc/meminfo", "r");
+    AQ_REQUIRE(file, AQ_IO, "cannot read /proc/meminfo");
+    char line[128];
+    size_t kibibytes;
+    *free_bytes = *total_bytes = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemTotal: %zu kB", &kibibytes) == 1) *total_bytes = kibibytes * 1024;
+        if (sscanf(line, "MemAvailable: %zu kB", &kibibytes) == 1) *free_bytes = kibibytes * 1024;
+    }
+    fclose(file);
+    AQ_REQUIRE(*free_bytes && *total_bytes, AQ_FORMAT,
+               "/proc/meminfo has no MemTotal and MemAvailable");
+    return AQ_OK;
+}
+
+static void close_backend(aq_backend *backend) {
+    free(backend->state);
+}
+
+static const aq_ops cpu_ops = {.allocate = allocate,
+                               .release = release,
+                               .allocate_host = allocate,
+                               .release_host = release,
+                               .upload = upload,
+                               .download = download,
+                               .copy = copy,
+                               .zero = zero,
+                               .finish = finish,
+                               .memory = memory,
+                               .close = close_backend,
+                               .fill = cpu_fill,
+                               .convert = cpu_convert,
+                               .axpby = cpu_axpby,
+                               .dot_add = cpu_dot_add,
+                               .count_nonfinite = cpu_count_nonfinite,
+                               .bias_add = cpu_bias_add,
+                               .bias_grad = cpu_bias_grad,
+                               .matmul = cpu_matmul,
+                               .gram_add = cpu_gram_add,
+                               .group_norms = cpu_group_norms,
+                               .scaled_vectors = cpu_scaled_vectors,
+                               .entry_norms = cpu_entry_norms,
+                               .nearest = cpu_nearest,
+                               .subtract_entries = cpu_subtract_entries,
+                               .sort_codes = cpu_sort_codes,
+                               .cluster_means = cpu_cluster_means,
+                               .decode = cpu_decode,
+                               .coded_grad = cpu_coded_grad,
+                               .adam_step = cpu_adam_step,
+                               .search_group = cpu_search_group,
+                               .residual_update = cpu_residual_update,
+                               .trace_back = cpu_trace_back,
+                               .rms_norm = cpu_rms_norm,
+                               .rms_norm_grad = cpu_rms_norm_grad,
+                               .rotate = cpu_rotate,
+                               .attention = cpu_attention,
+                               .attention_grad = cpu_attention_grad,
+                               .silu_gate = cpu_silu_gate,
+                               .silu_gate_grad = cpu_silu_gate_grad,
+                               .cross_entropy_add = cpu_cross_entropy_add};
+
+aq_status aq_cpu_open(int threads, aq_backend **backend) {
+    *backend = NULL;
+    AQ_REQUIRE(threads >= 0, AQ_INVALID, "%d threads, expected 0 (the default) or more", threads);
+    cpu_state *state = calloc(1, sizeof *state);
+    AQ_REQUIRE(state, AQ_MEMORY, "out of memory: %zu bytes were asked for", sizeof *state);
+    openblas_set_num_threads(1); /* its own threads change bits; ours run over tiles */
+    state->threads = threads ? threads : omp_get_max_threads();
+    state->backend = (aq_backend){.name = "cpu", .ops = &cpu_ops, .state = state};
+    *backend = &state->backend;
+    return AQ_OK;
+}

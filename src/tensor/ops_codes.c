@@ -1,0 +1,206 @@
+/* The checked calls on clusters, coded weights and code search. */
+#include "tensor/backend.h"
+#include "tensor/ops_check.h"
+
+/* ---- clusters ---- */
+
+/* weight [out, in] cut into the row groups of scales [rows]. */
+static aq_status check_row_groups(const char *op, const aq_tensor *weight,
+                                  const aq_tensor *scales) {
+    AQ_CHECK_OPERANDS(op, {"weight", weight, AQ_F32, "oi"}, {"scales", scales, AQ_F32, "r"});
+    AQ_REQUIRE(weight->shape[0] % scales->shape[0] == 0, AQ_SHAPE,
+               "%s: scales [%zu] do not divide the rows of weight [%zu, %zu]", op, scales->shape[0],
+               weight->shape[0], weight->shape[1]);
+    return AQ_OK;
+}
+
+aq_status aq_group_norms(const aq_tensor *weight, aq_tensor *scales) {
+    AQ_TRY(check_row_groups("group_norms", weight, scales));
+    return weight->home->ops->group_norms(weight, scales);
+}
+
+aq_status aq_scaled_vectors(const aq_tensor *weight, const aq_tensor *scales, int in_group,
+                            aq_tensor *points) {
+    AQ_TRY(check_row_groups("scaled_vectors", weight, scales));
+    AQ_CHECK_OPERANDS("scaled_vectors", {"weight", weight, AQ_F32, NULL},
+                      {"points", points, AQ_F32, "nd"});
+    size_t rows = scales->shape[0], lines = weight->shape[0] / rows;
+    AQ_REQUIRE(in_group > 0 && weight->shape[1] % (size_t)in_group == 0, AQ_SHAPE,
+               "scaled_vectors: groups of %d do not divide the columns of weight [%zu, %zu]",
+               in_group, weight->shape[0], weight->shape[1]);
+    size_t vectors = rows * (weight->shape[1] / (size_t)in_group);
+    AQ_REQUIRE(points->shape[0] == vectors && points->shape[1] == lines * (size_t)in_group,
+               AQ_SHAPE, "scaled_vectors: points is [%zu, %zu], expected [%zu, %zu]",
+               points->shape[0], points->shape[1], vectors, lines * (size_t)in_group);
+    return weight->home->ops->scaled_vectors(weight, scales, in_group, points);
+}
+
+aq_status aq_entry_norms(const aq_tensor *entries, const aq_tensor *gram, size_t column,
+                         aq_tensor *norms) {
+    AQ_CHECK_OPERANDS("entry_norms", {"entries", entries, AQ_F32, "eog"},
+                      {"norms", norms, AQ_F32, "e"});
+    if (gram) {
+        AQ_CHECK_OPERANDS("entry_norms", {"entries", entries, AQ_F32, NULL},
+                          {"gram", gram, AQ_F32, "ii"});
+        AQ_REQUIRE(column <= gram->shape[0] && entries->shape[2] <= gram->shape[0] - column,
+                   AQ_SHAPE, "entry_norms: columns %zu to %zu of a gram [%zu, %zu]", column,
+                   column + entries->shape[2], gram->shape[0], gram->shape[1]);
+    }
+    return entries->home->ops->entry_norms(entries, gram, column, norms);
+}
+
+static aq_status check_codebook(const char *op, const aq_tensor *codes, int codebook) {
+    AQ_REQUIRE(codebook >= 0 && (size_t)codebook < codes->shape[1], AQ_SHAPE,
+               "%s: codebook %d of codes [%zu, %zu]", op, codebook, codes->shape[0],
+               codes->shape[1]);
+    return AQ_OK;
+}
+
+enum { MOST_ENTRIES = 65536 }; /* what a U16 code can name */
+
+aq_status aq_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
+                     int codebook, aq_tensor *codes) {
+    AQ_CHECK_OPERANDS("nearest", {"points", points, AQ_F32, "nd"},
+                      {"entries", entries, AQ_F32, "kd"}, {"norms", norms, AQ_F32, "k"},
+                      {"codes", codes, AQ_U16, "nm"});
+    AQ_TRY(check_codebook("nearest", codes, codebook));
+    AQ_REQUIRE(entries->shape[0] <= MOST_ENTRIES, AQ_SHAPE,
+               "nearest: %zu entries, at most %d fit a code", entries->shape[0], MOST_ENTRIES);
+    return points->home->ops->nearest(points, entries, norms, codebook, codes);
+}
+
+aq_status aq_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, int codebook,
+                              aq_tensor *points) {
+    AQ_CHECK_OPERANDS("subtract_entries", {"entries", entries, AQ_F32, "kd"},
+                      {"codes", codes, AQ_U16, "nm"}, {"points", points, AQ_F32, "nd"});
+    AQ_TRY(check_codebook("subtract_entries", codes, codebook));
+    return points->home->ops->subtract_entries(entries, codes, codebook, points);
+}
+
+aq_status aq_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
+                        aq_tensor *offsets) {
+    AQ_CHECK_OPERANDS("sort_codes", {"codes", codes, AQ_U16, "nm"}, {"order", order, AQ_U32, "n"},
+                      {"offsets", offsets, AQ_U32, "k"});
+    AQ_TRY(check_codebook("sort_codes", codes, codebook));
+    AQ_REQUIRE(offsets->shape[0] >= 2 && offsets->shape[0] <= MOST_ENTRIES + 1, AQ_SHAPE,
+               "sort_codes: offsets is [%zu], expected [K + 1] with K from 1 to %d",
+               offsets->shape[0], MOST_ENTRIES);
+    AQ_REQUIRE(codes->shape[0] <= UINT32_MAX, AQ_SHAPE, "sort_codes: %zu vectors, at most %u",
+               codes->shape[0], UINT32_MAX);
+    return codes->home->ops->sort_codes(codes, codebook, order, offsets);
+}
+
+aq_status aq_cluster_means(const aq_tensor *points, const aq_tensor *order,
+                           const aq_tensor *offsets, uint64_t seed, aq_tensor *entries) {
+    AQ_CHECK_OPERANDS("cluster_means", {"points", points, AQ_F32, "nd"},
+                      {"order", order, AQ_U32, "n"}, {"offsets", offsets, AQ_U32, "p"},
+                      {"entries", entries, AQ_F32, "kd"});
+    AQ_REQUIRE(offsets->shape[0] == entries->shape[0] + 1, AQ_SHAPE,
+               "cluster_means: offsets is [%zu], expected one more than the entries [%zu, %zu]",
+               offsets->shape[0], entries->shape[0], entries->shape[1]);
+    return points->home->ops->cluster_means(points, order, offsets, seed, entries);
+}
+
+/* ---- coded weights ---- */
+
+aq_status aq_decode(const aq_coded *coded, aq_tensor *weight) {
+    AQ_TRY(aq_coded_weight_check("decode", coded, "weight", weight));
+    return weight->home->ops->decode(coded, weight);
+}
+
+aq_status aq_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
+                        const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
+                        aq_tensor *scales_grad) {
+    AQ_TRY(aq_coded_weight_check("coded_grad", coded, "weight_grad", weight_grad));
+    AQ_CHECK_OPERANDS("coded_grad", {"codebooks", &coded->codebooks, AQ_F32, "mkol"},
+                      {"scales", &coded->scales, AQ_F32, "r"},
+                      {"codebooks_grad", codebooks_grad, AQ_F32, "mkol"},
+                      {"scales_grad", scales_grad, AQ_F32, "r"}, {"orders", orders, AQ_U32, "mn"},
+                      {"offsets", offsets, AQ_U32, "mp"});
+    size_t vectors = coded->codes.shape[0] * coded->codes.shape[1];
+    size_t entries = coded->codebooks.shape[1];
+    AQ_REQUIRE(orders->shape[1] == vectors && offsets->shape[1] == entries + 1, AQ_SHAPE,
+               "coded_grad: orders is [%zu, %zu], offsets is [%zu, %zu]: expected %zu vectors and "
+               "%zu offsets",
+               orders->shape[0], orders->shape[1], offsets->shape[0], offsets->shape[1], vectors,
+               entries + 1);
+    return weight_grad->home->ops->coded_grad(coded, orders, offsets, weight_grad, codebooks_grad,
+                                              scales_grad);
+}
+
+aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
+                  aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
+    const aq_operand base = {"grad", grad, AQ_F32, NULL};
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"parameter", parameter, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"first", first, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"second", second, AQ_F32, NULL}));
+    if (largest)
+        AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"largest", largest, AQ_F32, NULL}));
+    AQ_REQUIRE(step->step >= 1, AQ_INVALID, "adam: step %d, they count from 1", step->step);
+    return grad->home->ops->adam_step(step, grad, parameter, first, second, largest);
+}
+
+/* ---- code search ---- */
+
+static aq_status check_beam(const char *op, size_t beam) {
+    AQ_REQUIRE(beam >= 1 && beam <= AQ_MAX_BEAM, AQ_SHAPE, "%s: a beam of %zu, expected 1 to %d",
+               op, beam, AQ_MAX_BEAM);
+    return AQ_OK;
+}
+
+static aq_status check_permutation(const int *order, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        AQ_REQUIRE(order[i] >= 0 && (size_t)order[i] < count, AQ_INVALID,
+                   "search_group: codebook %d of %zu in the order", order[i], count);
+        for (size_t j = 0; j < i; j++)
+            AQ_REQUIRE(order[i] != order[j], AQ_INVALID,
+                       "search_group: codebook %d comes twice in the order", order[i]);
+    }
+    return AQ_OK;
+}
+
+aq_status aq_search_group(const aq_group_search *search) {
+    const aq_coded *coded = search->coded;
+    AQ_TRY(aq_coded_check("search_group", coded));
+    AQ_CHECK_OPERANDS(
+        "search_group", {"scales", &coded->scales, AQ_F32, "r"},
+        {"codebooks", &coded->codebooks, AQ_F32, "mkog"}, {"gram", search->gram, AQ_F32, "ii"},
+        {"norms", search->norms, AQ_F32, "mk"}, {"residual", search->residual, AQ_F32, "rboi"},
+        {"losses", search->losses, AQ_F32, "rb"}, {"ancestors", search->ancestors, AQ_U8, "rb"},
+        {"choices", search->choices, AQ_U16, "rbm"}, {"delta", search->delta, AQ_F32, "rbog"});
+    AQ_TRY(check_beam("search_group", search->losses->shape[1]));
+    size_t groups = coded->codes.shape[1], group_size = (size_t)coded->scheme.in_group;
+    AQ_REQUIRE(search->gram->shape[0] == groups * group_size, AQ_SHAPE,
+               "search_group: gram is [%zu, %zu], codes have %zu groups of %zu",
+               search->gram->shape[0], search->gram->shape[1], groups, group_size);
+    AQ_REQUIRE(search->group < groups, AQ_SHAPE, "search_group: group %zu of %zu", search->group,
+               groups);
+    AQ_TRY(check_permutation(search->codebook_order, coded->codebooks.shape[0]));
+    return search->losses->home->ops->search_group(search);
+}
+
+aq_status aq_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
+                             const aq_tensor *ancestors, const aq_tensor *old_residual,
+                             aq_tensor *residual) {
+    AQ_CHECK_OPERANDS("residual_update", {"delta", delta, AQ_F32, "rbog"},
+                      {"gram_rows", gram_rows, AQ_F32, "gi"}, {"ancestors", ancestors, AQ_U8, "rb"},
+                      {"old_residual", old_residual, AQ_F32, "rboi"},
+                      {"residual", residual, AQ_F32, "rboi"});
+    AQ_TRY(check_beam("residual_update", delta->shape[1]));
+    AQ_REQUIRE(residual->data != old_residual->data || delta->shape[1] == 1, AQ_INVALID,
+               "residual_update: in place with a beam of %zu", delta->shape[1]);
+    return delta->home->ops->residual_update(delta, gram_rows, ancestors, old_residual, residual);
+}
+
+aq_status aq_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
+                        const aq_tensor *losses, const uint32_t *group_order, aq_tensor *codes) {
+    AQ_CHECK_OPERANDS("trace_back", {"ancestors", ancestors, AQ_U8, "jrb"},
+                      {"choices", choices, AQ_U16, "jrbm"}, {"losses", losses, AQ_F32, "rb"},
+                      {"codes", codes, AQ_U16, "rjm"});
+    AQ_TRY(check_beam("trace_back", losses->shape[1]));
+    for (size_t t = 0; t < codes->shape[1]; t++)
+        AQ_REQUIRE(group_order[t] < codes->shape[1], AQ_INVALID,
+                   "trace_back: step %zu treats group %u of %zu", t, group_order[t],
+                   codes->shape[1]);
+    return codes->home->ops->trace_back(ancestors, choices, losses, group_order, codes);
+}
