@@ -62,6 +62,13 @@ typedef struct aq_model_shape {
     aq_linear_shape linears[AQ_LINEAR_COUNT];
 } aq_model_shape;
 
+/* Columns of the input at a tap. */
+static inline size_t aq_tap_width(const aq_model_shape *shape, aq_tap tap) {
+    int linear = 0;
+    while (shape->linears[linear].tap != tap) linear++;
+    return shape->linears[linear].in;
+}
+
 /* Parses the text of a config.json (`length` bytes, hostile). FORMAT if it is not JSON or a value
  * is of the wrong kind, MISSING for a key without default, UNSUPPORTED for a model_type, rope type,
  * activation or sliding window that this program does not compute; the text names the key and the

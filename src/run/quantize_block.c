@@ -74,19 +74,13 @@ static aq_status see_inputs(void *state, aq_tap tap, const aq_tensor *x) {
     return aq_gram_sum_add(x, &self->grams[tap]);
 }
 
-static size_t tap_width(const aq_model_shape *shape, aq_tap tap) {
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        if (shape->linears[l].tap == tap) return shape->linears[l].in;
-    return 0;
-}
-
 /* The dense block over all sequences: targets, and sums of the training sequences' taps. */
 static aq_status run_dense(bench *self) {
     const aq_block_work *work = self->work;
     double start = aq_seconds();
     aq_progress_part(self->settings->progress, "forward", forward_share);
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++)
-        AQ_TRY(aq_gram_sum_new(work->inputs->backend, tap_width(work->block->shape, (aq_tap)tap),
+        AQ_TRY(aq_gram_sum_new(work->inputs->backend, aq_tap_width(work->block->shape, (aq_tap)tap),
                                &self->grams[tap]));
     const aq_tapper tapper = {.see = see_inputs, .state = self};
     AQ_TRY(

@@ -1,0 +1,155 @@
+#include "run/session.h"
+
+#include "base/clock.h"
+#include "run/needs.h"
+
+/* The scheme must fit every linear before the first one is fitted. */
+static aq_status check_scheme(const aq_scheme *scheme, const aq_model_shape *shape) {
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+        const aq_linear_shape *linear = &shape->linears[l];
+        aq_status status = aq_scheme_check(scheme, linear->out, linear->in);
+        if (status != AQ_OK) return aq_error_at(status, "%s", linear->name);
+    }
+    return AQ_OK;
+}
+
+static aq_status read_tokens(aq_session *session) {
+    const aq_config *config = session->config;
+    const aq_token_cut cut = {.length = (size_t)config->calibration.length,
+                              .sequences = (size_t)config->calibration.sequences,
+                              .vocab = session->source->shape.vocab};
+    return aq_tokens_read(config->calibration.tokens, &cut, &session->tokens);
+}
+
+static aq_status check_room(aq_session *session, int sharers) {
+    aq_needs needs;
+    aq_needs_of(&session->source->shape, session->config, &needs);
+    AQ_TRY(aq_needs_check_memory(&needs, session->config, session->backend, sharers,
+                                 &session->activation_bytes));
+    return aq_needs_check_disk(&needs, session->config->output);
+}
+
+aq_status aq_session_open(const aq_config *config, aq_backend *backend, int sharers,
+                          aq_session *session) {
+    *session = (aq_session){.config = config, .backend = backend};
+    aq_status status;
+    AQ_STEP(aq_dense_source_open(config->model, &session->source));
+    AQ_STEP(check_scheme(&config->quantizer.scheme, &session->source->shape));
+    AQ_STEP(read_tokens(session));
+    AQ_STEP(check_room(session, sharers));
+    AQ_STEP(aq_run_directory_open(config, session->source, &session->tokens, &session->directory));
+done:
+    if (status != AQ_OK) aq_session_close(session);
+    return status;
+}
+
+void aq_session_close(aq_session *session) {
+    aq_block_feed_free(&session->feed);
+    aq_metrics_close(session->metrics);
+    aq_run_directory_close(&session->directory);
+    aq_tokens_free(&session->tokens);
+    aq_source_close(session->source);
+    *session = (aq_session){0};
+}
+
+aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress) {
+    session->progress = progress;
+    return aq_metrics_open(session->directory.metrics_path, rank, &session->metrics);
+}
+
+/* ---- one block ---- */
+
+static aq_fit_settings fit_settings(const aq_config *config) {
+    return (aq_fit_settings){.scheme = config->quantizer.scheme,
+                             .beam = (int)config->quantizer.beam,
+                             .kmeans_iterations = (int)config->quantizer.kmeans_iterations,
+                             .rounds = (int)config->quantizer.rounds,
+                             .tolerance = config->quantizer.tolerance,
+                             .adam_steps = (int)config->quantizer.adam_steps,
+                             .learning_rate = config->quantizer.learning_rate};
+}
+
+static aq_tune_settings tune_settings(const aq_config *config) {
+    return (aq_tune_settings){.epochs = (int)config->tuning.epochs,
+                              .batch = (int)config->tuning.batch,
+                              .patience = (int)config->tuning.patience,
+                              .learning_rate = config->tuning.learning_rate};
+}
+
+/* The activations take their memory with the first block: a session that gets none needs none. */
+static aq_status open_feed(aq_session *session) {
+    if (session->feed.settings.source) return AQ_OK;
+    bool dense = session->config->run.inputs == AQ_INPUTS_DENSE;
+    const aq_feed_settings settings = {.source = session->source,
+                                       .tokens = &session->tokens,
+                                       .backend = session->backend,
+                                       .device_bytes = session->activation_bytes,
+                                       .quantized = dense ? NULL : &session->directory};
+    return aq_block_feed_new(&settings, &session->feed);
+}
+
+static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_block *coded,
+                                 aq_quantize_report *report) {
+    const aq_quantize_settings settings = {.seed = (uint64_t)session->config->run.seed,
+                                           .validation =
+                                               (size_t)session->config->calibration.validation,
+                                           .fit = fit_settings(session->config),
+                                           .tune = tune_settings(session->config),
+                                           .metrics = session->metrics,
+                                           .progress = session->progress};
+    const aq_block_work work = {.index = session->feed.at,
+                                .block = block,
+                                .inputs = &session->feed.inputs,
+                                .targets = &session->feed.outputs};
+    return aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
+}
+
+static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
+                            const aq_quantize_report *report) {
+    const aq_block_event event = {.block = coded->index,
+                                  .error = coded->error,
+                                  .bits_per_weight = aq_coded_block_bits(coded),
+                                  .seconds = aq_phases_total(&report->seconds),
+                                  .fitted_error = coded->fitted_error,
+                                  .epochs = report->epochs,
+                                  .best_epoch = report->best_epoch,
+                                  .retries = report->retries};
+    return aq_metrics_block(session->metrics, &event);
+}
+
+aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcome *outcome) {
+    aq_status status;
+    aq_block block = {0};
+    aq_coded_block coded = {0};
+    aq_quantize_report report = {0};
+    double *seconds = report.seconds.seconds, start = aq_seconds();
+    aq_progress_block(session->progress, index);
+
+    AQ_STEP(open_feed(session));
+    AQ_STEP(aq_block_feed_seek(&session->feed, index));
+    AQ_STEP(aq_block_feed_load(&session->feed, index, &block));
+    double arrived = aq_seconds();
+    AQ_STEP(quantize_loaded(session, &block, &coded, &report));
+    seconds[AQ_PHASE_FORWARD] += arrived - start;
+    start = aq_seconds();
+    AQ_STEP(aq_run_directory_write_block(&session->directory, &coded));
+    seconds[AQ_PHASE_FILES] += aq_seconds() - start;
+    AQ_STEP(tell_block(session, &coded, &report));
+    AQ_STEP(aq_block_feed_advance(&session->feed, &block));
+    *outcome = (aq_block_outcome){.error = coded.error, .seconds = report.seconds};
+done:
+    aq_coded_block_free(&coded);
+    aq_block_free(&block);
+    return status;
+}
+
+double aq_session_bits(const aq_session *session) {
+    double bits = 0, weights = 0;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+        const aq_linear_shape *linear = &session->source->shape.linears[l];
+        double count = (double)linear->out * (double)linear->in;
+        bits += count * aq_scheme_bits(&session->config->quantizer.scheme, linear->out, linear->in);
+        weights += count;
+    }
+    return bits / weights;
+}

@@ -1,0 +1,47 @@
+/* A session: one process's part in a quantize run, from checked settings to finished blocks.
+ *
+ * It holds everything that quantizing any block needs. Which block comes next is not its business
+ * (dist/ asks the coordinator).
+ */
+#ifndef AQ_RUN_SESSION_H
+#define AQ_RUN_SESSION_H
+
+#include "run/block_feed.h"
+#include "run/quantize_block.h"
+
+typedef struct aq_session {
+    const aq_config *config; /* borrowed, resolved */
+    aq_backend *backend;     /* borrowed */
+    aq_source *source;       /* owned, as everything below */
+    aq_tokens tokens;
+    aq_run_directory directory;
+    size_t activation_bytes; /* of the backend's memory for the feed */
+    aq_metrics *metrics;
+    aq_progress *progress; /* borrowed, or NULL */
+    aq_block_feed feed;    /* empty before the first block */
+} aq_session;
+
+/* Opens the model and the tokens and checks all that can be checked before anything is computed:
+ * the scheme against every linear, memory for `sharers` processes like this one, room on the disk.
+ * Writes nothing. */
+aq_status aq_session_open(const aq_config *config, aq_backend *backend, int sharers,
+                          aq_session *session);
+void aq_session_close(aq_session *session);
+
+/* Opens metrics.jsonl in the prepared run directory for events of `rank`. */
+aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress);
+
+/* What became of a block. */
+typedef struct aq_block_outcome {
+    double error;
+    aq_phases seconds;
+} aq_block_outcome;
+
+/* Quantizes block `index` and writes its file and its event. Blocks are cheapest in ascending order
+ * (run/block_feed.h). */
+aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcome *outcome);
+
+/* Bits a weight over all linears of the model. */
+double aq_session_bits(const aq_session *session);
+
+#endif
