@@ -133,7 +133,7 @@ static void files_that_are_not_hdf5_are_refused(void) {
 static void nothing_stands_under_the_name_before_the_commit(void) {
     char path[512], temporary[512];
     in_folder("later.h5", path);
-    in_folder("later.h5.tmp", temporary);
+    in_folder("later.h5.partial", temporary);
     const uint8_t byte = 1;
     aq_h5 file;
     AQ_CHECK(aq_h5_create(path, &file));
@@ -152,7 +152,7 @@ static void a_place_that_cannot_be_written_is_named(void) {
     mkdir(in_folder("occupied", path), 0777);
     AQ_CHECK(aq_h5_create(path, &file));
     AQ_CHECK_FAILS(aq_h5_commit(&file), AQ_IO, "occupied");
-    CU_ASSERT_NOT_EQUAL(access(in_folder("occupied.tmp", temporary), F_OK), 0);
+    CU_ASSERT_NOT_EQUAL(access(in_folder("occupied.partial", temporary), F_OK), 0);
 }
 
 static void a_link_to_another_file_is_refused(void) {

@@ -1,6 +1,6 @@
 #include "store/h5.h"
 
-#include "store/finish_file.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -44,22 +44,18 @@ static hid_t create_without_times(const char *path) {
 }
 
 aq_status aq_h5_create(const char *path, aq_h5 *file) {
-    *file = (aq_h5){0};
+    *file = (aq_h5){.path = strdup(path)};
     silence();
-    aq_h5 made = {.path = strdup(path)};
-    bool named = made.path && asprintf(&made.temporary, "%s.tmp", path) >= 0;
+    aq_status status;
+    AQ_NEED(file->path, AQ_MEMORY, "out of memory");
+    AQ_STEP(aq_file_temporary(path, &file->temporary));
     errno = 0;
-    made.id = named ? create_without_times(made.temporary) : 0;
-    if (made.id > 0) {
-        *file = made;
-        return AQ_OK;
-    }
-    int reason = errno;
-    free(made.path);
-    if (named) free(made.temporary);
-    AQ_REQUIRE(named, AQ_MEMORY, "out of memory");
-    return AQ_FAIL(AQ_IO, "%s: cannot be created: %s", path,
-                   reason ? strerror(reason) : "HDF5 refused");
+    file->id = create_without_times(file->temporary);
+    AQ_NEED(file->id > 0, AQ_IO, "%s: cannot be created: %s", path,
+            errno ? strerror(errno) : "HDF5 refused");
+done:
+    if (status != AQ_OK) aq_h5_close(file);
+    return status;
 }
 
 static void forget(aq_h5 *file) {
@@ -78,10 +74,12 @@ aq_status aq_h5_commit(aq_h5 *file) {
     bool flushed = H5Fflush(file->id, H5F_SCOPE_GLOBAL) >= 0;
     flushed = H5Fclose(file->id) >= 0 && flushed;
     file->id = 0;
-    aq_status status = flushed ? aq_finish_file(file->temporary, file->path)
-                               : AQ_FAIL(AQ_IO, "%s: cannot be written (disk full?)", file->path);
-    if (status != AQ_OK) unlink(file->temporary);
+    aq_status status;
+    AQ_NEED(flushed, AQ_IO, "%s: cannot be written (disk full?)", file->path);
+    AQ_STEP(aq_file_commit(file->temporary, file->path));
     forget(file);
+done:
+    aq_h5_close(file);
     return status;
 }
 
@@ -202,26 +200,25 @@ aq_status aq_h5_look(const aq_h5 *file, const char *name, aq_dtype *dtype, aq_sh
     return status;
 }
 
-/* "U8 [2, 3]" */
-static const char *describe(aq_dtype dtype, aq_shape shape, char text[static 128]) {
-    int used = snprintf(text, 128, "%s [", aq_dtype_name(dtype));
-    for (int i = 0; i < shape.ndim; i++)
-        used += snprintf(text + used, 128 - (size_t)used, "%s%zu", i ? ", " : "", shape.dims[i]);
-    snprintf(text + used, 128 - (size_t)used, "]");
-    return text;
-}
-
 static aq_status expect(const aq_h5 *file, const char *name, hid_t dataset, aq_dtype dtype,
                         aq_shape shape) {
     aq_dtype stored_dtype;
     aq_shape stored;
     AQ_TRY(look(file, name, dataset, &stored_dtype, &stored));
-    bool same = stored_dtype == dtype && stored.ndim == shape.ndim &&
-                memcmp(stored.dims, shape.dims, (size_t)shape.ndim * sizeof *shape.dims) == 0;
-    char found[128], wanted[128];
-    AQ_REQUIRE(same, AQ_SHAPE, "%s: dataset %s is %s, expected %s", file->path, name,
-               describe(stored_dtype, stored, found), describe(dtype, shape, wanted));
+    char found[AQ_SHAPE_TEXT_SIZE], wanted[AQ_SHAPE_TEXT_SIZE];
+    AQ_REQUIRE(stored_dtype == dtype && aq_shape_same(stored, shape), AQ_SHAPE,
+               "%s: dataset %s is %s %s, expected %s %s", file->path, name,
+               aq_dtype_name(stored_dtype), aq_shape_text(stored, found), aq_dtype_name(dtype),
+               aq_shape_text(shape, wanted));
     return AQ_OK;
+}
+
+aq_status aq_h5_check(const aq_h5 *file, const char *name, aq_dtype dtype, aq_shape shape) {
+    hid_t dataset;
+    AQ_TRY(open_dataset(file, name, &dataset));
+    aq_status status = expect(file, name, dataset, dtype, shape);
+    H5Dclose(dataset);
+    return status;
 }
 
 aq_status aq_h5_read(const aq_h5 *file, const char *name, aq_dtype dtype, aq_shape shape,

@@ -37,9 +37,11 @@ void aq_h5_close(aq_h5 *file);
  * storage). Unsigned 16-bit integers with the attribute dtype = "BF16" are BF16. */
 aq_status aq_h5_look(const aq_h5 *file, const char *name, aq_dtype *dtype, aq_shape *shape);
 
-/* Reads a whole dataset of exactly this type and shape into `data` (borrowed, large enough); SHAPE
- * if it has another, otherwise as aq_h5_look; IO if the data cannot be read or fails its checksum.
- */
+/* SHAPE, with both sides in the text, unless the dataset has exactly this type and shape. */
+aq_status aq_h5_check(const aq_h5 *file, const char *name, aq_dtype dtype, aq_shape shape);
+
+/* Reads a whole dataset after that check into `data` (borrowed, large enough); IO if the data
+ * cannot be read or fails its checksum. */
 aq_status aq_h5_read(const aq_h5 *file, const char *name, aq_dtype dtype, aq_shape shape,
                      void *data);
 

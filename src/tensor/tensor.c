@@ -3,6 +3,27 @@
 #include "tensor/backend.h"
 
 #include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+size_t aq_shape_count(aq_shape shape) {
+    size_t count = 1;
+    for (int i = 0; i < shape.ndim; i++) count *= shape.dims[i];
+    return count;
+}
+
+bool aq_shape_same(aq_shape a, aq_shape b) {
+    return a.ndim == b.ndim && memcmp(a.dims, b.dims, (size_t)a.ndim * sizeof *a.dims) == 0;
+}
+
+const char *aq_shape_text(aq_shape shape, char text[AQ_SHAPE_TEXT_SIZE]) {
+    int used = 0;
+    for (int i = 0; i < shape.ndim; i++)
+        used += snprintf(text + used, AQ_SHAPE_TEXT_SIZE - (size_t)used, i ? ", %zu" : "[%zu",
+                         shape.dims[i]);
+    snprintf(text + used, AQ_SHAPE_TEXT_SIZE - (size_t)used, "]");
+    return text;
+}
 
 size_t aq_dtype_size(aq_dtype dtype) {
     switch (dtype) {

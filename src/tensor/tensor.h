@@ -41,6 +41,13 @@ typedef struct aq_shape {
     ((aq_shape){.ndim = (int)(sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t)),                   \
                 .dims = {__VA_ARGS__}})
 
+size_t aq_shape_count(aq_shape shape); /* the product; the caller knows that it fits */
+bool aq_shape_same(aq_shape a, aq_shape b);
+
+/* "[2, 3]" into `text`, which it returns. */
+enum { AQ_SHAPE_TEXT_SIZE = 96 };
+const char *aq_shape_text(aq_shape shape, char text[AQ_SHAPE_TEXT_SIZE]);
+
 size_t aq_dtype_size(aq_dtype dtype);      /* bytes an element */
 const char *aq_dtype_name(aq_dtype dtype); /* as safetensors spells it: "F32", "BF16", "U16" ... */
 
