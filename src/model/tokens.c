@@ -1,7 +1,7 @@
 #include "model/tokens.h"
 
 #include "base/file.h"
-#include "base/random.h"
+#include "base/hash.h"
 #include "model/npy.h"
 
 #include <stdlib.h>
@@ -93,8 +93,8 @@ void aq_tokens_free(aq_tokens *tokens) {
 }
 
 uint64_t aq_tokens_hash(const aq_tokens *tokens) {
-    uint64_t hash = aq_mix(aq_mix(tokens->sequences) ^ tokens->length);
-    for (size_t i = 0; i < tokens->sequences * tokens->length; i++)
-        hash = aq_mix(hash ^ (uint32_t)tokens->data[i]);
-    return hash;
+    const uint64_t sizes[] = {tokens->sequences, tokens->length};
+    uint64_t hash = aq_hash_bytes(AQ_HASH_START, sizes, sizeof sizes);
+    return aq_hash_bytes(hash, tokens->data,
+                         tokens->sequences * tokens->length * sizeof *tokens->data);
 }
