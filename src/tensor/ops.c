@@ -151,7 +151,8 @@ aq_status aq_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backw
     char table[AQ_SHAPE_TEXT], text[AQ_SHAPE_TEXT];
     AQ_REQUIRE(2 * cosines->shape[1] == x->shape[3] && cosines->shape[0] >= x->shape[1], AQ_SHAPE,
                "rotate: x is %s, cosines are %s: expected at least [%zu, %zu]",
-               aq_shape_text(x, text), aq_shape_text(cosines, table), x->shape[1], x->shape[3] / 2);
+               aq_tensor_text(x, text), aq_tensor_text(cosines, table), x->shape[1],
+               x->shape[3] / 2);
     return x->home->ops->rotate(cosines, sines, backward, x);
 }
 

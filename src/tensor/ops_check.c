@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *aq_shape_text(const aq_tensor *tensor, char *text) {
+const char *aq_tensor_text(const aq_tensor *tensor, char *text) {
     int used = snprintf(text, AQ_SHAPE_TEXT, "[");
     for (int i = 0; i < tensor->ndim; i++)
         used += snprintf(text + used, AQ_SHAPE_TEXT - (size_t)used, "%s%zu", i ? ", " : "",
@@ -22,7 +22,7 @@ static aq_status check_alone(const char *op, const aq_operand *operand, const aq
                aq_dtype_name(x->dtype), aq_dtype_name(operand->dtype));
     char text[AQ_SHAPE_TEXT];
     AQ_REQUIRE(!operand->dims || (size_t)x->ndim == strlen(operand->dims), AQ_SHAPE,
-               "%s: %s is %s, expected %zu dimensions", op, operand->name, aq_shape_text(x, text),
+               "%s: %s is %s, expected %zu dimensions", op, operand->name, aq_tensor_text(x, text),
                strlen(operand->dims));
     return AQ_OK;
 }
@@ -41,8 +41,8 @@ static aq_status check_letters(const char *op, const aq_operand *operand, bindin
         char left[AQ_SHAPE_TEXT], right[AQ_SHAPE_TEXT];
         AQ_REQUIRE(bound->size == size, AQ_SHAPE,
                    "%s: %s is %s, %s is %s: %zu and %zu must be equal", op, bound->operand->name,
-                   aq_shape_text(bound->operand->tensor, left), operand->name,
-                   aq_shape_text(operand->tensor, right), bound->size, size);
+                   aq_tensor_text(bound->operand->tensor, left), operand->name,
+                   aq_tensor_text(operand->tensor, right), bound->size, size);
     }
     return AQ_OK;
 }
@@ -62,7 +62,7 @@ aq_status aq_counts_check(const char *op, const aq_operand *left, const aq_opera
     char a[AQ_SHAPE_TEXT], b[AQ_SHAPE_TEXT];
     AQ_REQUIRE(aq_tensor_count(left->tensor) == aq_tensor_count(right->tensor), AQ_SHAPE,
                "%s: %s is %s, %s is %s: they need equally many elements", op, left->name,
-               aq_shape_text(left->tensor, a), right->name, aq_shape_text(right->tensor, b));
+               aq_tensor_text(left->tensor, a), right->name, aq_tensor_text(right->tensor, b));
     return AQ_OK;
 }
 
@@ -77,7 +77,7 @@ aq_status aq_coded_check(const char *op, const aq_coded *coded) {
                    shape[1] == (size_t)1 << scheme->bits && shape[2] == (size_t)scheme->out_group &&
                    shape[3] == (size_t)scheme->in_group,
                AQ_SHAPE, "%s: codebooks are %s, the scheme is %dx%d with groups of %d x %d", op,
-               aq_shape_text(&coded->codebooks, text), scheme->codebooks, scheme->bits,
+               aq_tensor_text(&coded->codebooks, text), scheme->codebooks, scheme->bits,
                scheme->out_group, scheme->in_group);
     return AQ_OK;
 }
@@ -90,7 +90,7 @@ aq_status aq_coded_weight_check(const char *op, const aq_coded *coded, const cha
     AQ_REQUIRE(x->shape[0] == coded->codes.shape[0] * (size_t)coded->scheme.out_group &&
                    x->shape[1] == coded->codes.shape[1] * (size_t)coded->scheme.in_group,
                AQ_SHAPE, "%s: %s is %s, codes are %s for groups of %d x %d", op, name,
-               aq_shape_text(x, text), aq_shape_text(&coded->codes, codes), coded->scheme.out_group,
-               coded->scheme.in_group);
+               aq_tensor_text(x, text), aq_tensor_text(&coded->codes, codes),
+               coded->scheme.out_group, coded->scheme.in_group);
     return AQ_OK;
 }

@@ -32,7 +32,7 @@ aq_status aq_coded_weight_check(const char *op, const aq_coded *coded, const cha
 
 /* "[3, 4]" into text (AQ_SHAPE_TEXT bytes), which is returned. */
 enum { AQ_SHAPE_TEXT = 96 };
-const char *aq_shape_text(const aq_tensor *tensor, char *text);
+const char *aq_tensor_text(const aq_tensor *tensor, char *text);
 
 #define AQ_CHECK_OPERANDS(op, ...)                                                                 \
     AQ_TRY(                                                                                        \
