@@ -8,6 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Under AddressSanitizer an allocation that cannot be had fails as it does without. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
+
 static aq_backend *backend;
 
 aq_backend *aq_test_backend(void) {

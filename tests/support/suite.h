@@ -13,6 +13,9 @@ typedef struct aq_case {
     void (*run)(void);
 } aq_case;
 
+/* {"name", name}: a case named like its function. */
+#define AQ_CASE(function) {#function, function}
+
 /* Runs the cases and returns main's exit status: 0 only if every assertion of every case passed.
  * `argv[1]` may name one case (or "cpu" / "cuda" in suites with a backend, then argv[2] the case).
  */
