@@ -16,24 +16,12 @@ void aq_source_close(aq_source *source) {
     free(source);
 }
 
-static const char *shape_text(aq_shape shape, char text[96]) {
-    int used = snprintf(text, 96, "[");
-    for (int i = 0; i < shape.ndim; i++)
-        used += snprintf(text + used, 96 - (size_t)used, i ? ", %zu" : "%zu", shape.dims[i]);
-    snprintf(text + used, 96 - (size_t)used, "]");
-    return text;
-}
-
-static bool same_shape(aq_shape a, aq_shape b) {
-    return a.ndim == b.ndim && memcmp(a.dims, b.dims, (size_t)a.ndim * sizeof *a.dims) == 0;
-}
-
 static aq_status find(aq_source *source, const char *name, aq_shape shape, aq_stored *stored) {
-    char found[96], expected[96];
+    char found[AQ_SHAPE_TEXT_SIZE], expected[AQ_SHAPE_TEXT_SIZE];
     AQ_TRY(source->find(source, name, stored));
-    AQ_REQUIRE(same_shape(stored->shape, shape), AQ_SHAPE,
+    AQ_REQUIRE(aq_shape_same(stored->shape, shape), AQ_SHAPE,
                "%s: tensor %s has shape %s, config.json asks for %s", source->path, name,
-               shape_text(stored->shape, found), shape_text(shape, expected));
+               aq_shape_text(stored->shape, found), aq_shape_text(shape, expected));
     return AQ_OK;
 }
 
