@@ -62,7 +62,7 @@ static void ledger_hands_out_nothing_after_a_failure(void) {
     aq_ledger_done(&ledger, first, 0, 0.5, &no_seconds);
     CU_ASSERT_FALSE(aq_ledger_next(&ledger, 0, &third));
     CU_ASSERT_EQUAL(aq_ledger_count(&ledger, AQ_BLOCK_WAITS), 1);
-    AQ_CHECK_FAILS(aq_ledger_verdict(&ledger), AQ_NUMERIC, "rank 1: block 1: NaN everywhere");
+    AQ_CHECK_FAILS(aq_ledger_verdict(&ledger), AQ_NUMERIC, "block 1 (rank 1): NaN everywhere");
     aq_ledger_free(&ledger);
 }
 
@@ -72,7 +72,7 @@ static void ledger_names_the_lowest_failed_block(void) {
     for (int i = 0; i < 3; i++) CU_ASSERT_TRUE(aq_ledger_next(&ledger, i, &block));
     aq_ledger_failed(&ledger, 2, 2, AQ_IO, "later");
     aq_ledger_failed(&ledger, 1, 1, AQ_DEVICE, "earlier");
-    AQ_CHECK_FAILS(aq_ledger_verdict(&ledger), AQ_DEVICE, "rank 1: block 1: earlier");
+    AQ_CHECK_FAILS(aq_ledger_verdict(&ledger), AQ_DEVICE, "block 1 (rank 1): earlier");
     aq_ledger_free(&ledger);
 }
 

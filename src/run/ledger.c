@@ -63,7 +63,7 @@ aq_status aq_ledger_verdict(const aq_ledger *ledger) {
     size_t failed = lowest(ledger, AQ_BLOCK_FAILED);
     if (failed < ledger->blocks) {
         const aq_ledger_entry *entry = &ledger->entries[failed];
-        return AQ_FAIL(entry->code, "rank %d: block %zu: %s", entry->rank, failed,
+        return AQ_FAIL(entry->code, "block %zu (rank %d): %s", failed, entry->rank,
                        entry->text ? entry->text : "failed");
     }
     for (size_t i = 0; i < ledger->blocks; i++)

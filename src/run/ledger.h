@@ -54,7 +54,7 @@ void aq_ledger_failed(aq_ledger *ledger, size_t block, int rank, aq_status code,
 
 size_t aq_ledger_count(const aq_ledger *ledger, aq_block_state state);
 
-/* AQ_OK if every block is done; else the lowest failed block's code and text with rank and block in
+/* AQ_OK if every block is done; else the lowest failed block's code and text with block and rank in
  * front, or INVALID naming the lowest block that is not done. */
 aq_status aq_ledger_verdict(const aq_ledger *ledger);
 

@@ -1,0 +1,130 @@
+#include "dist/quantize_run.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "dist/coordinator.h"
+#include "dist/worker.h"
+#include "store/model_file.h"
+
+/* Rank 0's part of a run. */
+typedef struct leader {
+    const aq_ranks *ranks;
+    aq_session *session;
+    aq_run_summary *summary;
+    aq_progress *progress;
+    aq_coordinator coordinator;
+} leader;
+
+/* ---- before the blocks ---- */
+
+static bool in_order(const leader *self) {
+    return self->session->config->run.inputs == AQ_INPUTS_QUANTIZED;
+}
+
+static aq_status find_finished(leader *self) {
+    aq_ledger *ledger = &self->summary->ledger;
+    const aq_phases nothing = {0};
+    double error;
+    AQ_TRY(aq_ledger_new(self->session->source->shape.blocks, ledger));
+    for (size_t i = 0; i < ledger->blocks; i++)
+        if (aq_run_directory_finished(&self->session->directory, i, self->session->backend, &error))
+            aq_ledger_done(ledger, i, AQ_LEDGER_NOBODY, error, &nothing);
+    self->summary->earlier = aq_ledger_count(ledger, AQ_BLOCK_DONE);
+    if (self->summary->earlier)
+        aq_log_info("%s: %zu of %zu blocks are finished already", self->session->directory.path,
+                    self->summary->earlier, ledger->blocks);
+    return AQ_OK;
+}
+
+static aq_status begin_progress(leader *self, aq_progress_mode mode) {
+    const aq_progress_plan plan = {.mode = mode,
+                                   .blocks = self->summary->ledger.blocks,
+                                   .finished = self->summary->earlier,
+                                   .workers = in_order(self) ? 1 : (size_t)self->ranks->size};
+    return aq_progress_begin(&plan, &self->progress);
+}
+
+static aq_status prepare(leader *self, const aq_progress_mode *mode) {
+    AQ_TRY(aq_run_directory_prepare(&self->session->directory, self->session->config));
+    AQ_TRY(find_finished(self));
+    if (in_order(self) && self->ranks->size > 1)
+        aq_log_warn("run.inputs quantized takes blocks in order: rank 0 works, %d more idle",
+                    self->ranks->size - 1);
+    return mode ? begin_progress(self, *mode) : AQ_OK;
+}
+
+static aq_status start_coordinator(leader *self) {
+    self->coordinator = (aq_coordinator){.ledger = &self->summary->ledger,
+                                         .progress = self->progress,
+                                         .ranks = self->ranks->size,
+                                         .in_order = in_order(self)};
+    return aq_coordinator_start(&self->coordinator);
+}
+
+/* ---- after the blocks ---- */
+
+/* Whether an earlier run came as far as the gathered file. */
+static bool is_gathered(const aq_run_directory *directory) {
+    aq_source *model;
+    if (aq_model_file_open(directory->model_path, &model) != AQ_OK) return false;
+    aq_source_close(model);
+    return true;
+}
+
+static aq_status gather(leader *self) {
+    const aq_session *session = self->session;
+    aq_run_summary *summary = self->summary;
+    double start = aq_seconds();
+    if (summary->earlier == summary->ledger.blocks && is_gathered(&session->directory))
+        return AQ_OK;
+    AQ_TRY(aq_run_directory_gather(&session->directory));
+    summary->gathered = true;
+    summary->work.seconds[AQ_PHASE_FILES] += aq_seconds() - start;
+    return AQ_OK;
+}
+
+static aq_status tell_run(const leader *self) {
+    const aq_run_summary *summary = self->summary;
+    const aq_run_event event = {.blocks = summary->ledger.blocks,
+                                .bits_per_weight = aq_session_bits(self->session),
+                                .seconds = summary->seconds,
+                                .files = summary->ledger.blocks - summary->earlier + 1};
+    return summary->gathered ? aq_metrics_run(self->session->metrics, &event) : AQ_OK;
+}
+
+static aq_status conclude(leader *self, double start) {
+    aq_run_summary *summary = self->summary;
+    for (size_t i = 0; i < summary->ledger.blocks; i++)
+        aq_phases_add(&summary->ledger.entries[i].seconds, &summary->work);
+    AQ_TRY(aq_ledger_verdict(&summary->ledger));
+    AQ_TRY(gather(self));
+    summary->seconds = aq_seconds() - start;
+    return tell_run(self);
+}
+
+/* ---- the run ---- */
+
+/* Every step that can fail on some ranks only ends with all of them agreeing: nobody waits for a
+ * rank that has left. */
+aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
+                          aq_run_summary *summary) {
+    *summary = (aq_run_summary){0};
+    leader self = {.ranks = ranks, .session = session, .summary = summary};
+    bool leads = ranks->rank == 0;
+    double start = aq_seconds();
+    aq_status status;
+    AQ_STEP(aq_ranks_agree(ranks, leads ? prepare(&self, mode) : AQ_OK));
+    AQ_STEP(aq_ranks_agree(ranks, aq_session_begin(session, ranks->rank, self.progress)));
+    AQ_STEP(aq_ranks_agree(ranks, leads ? start_coordinator(&self) : AQ_OK));
+    aq_worker_run(session);
+    if (leads) aq_coordinator_join(&self.coordinator);
+    AQ_STEP(aq_ranks_agree(ranks, leads ? conclude(&self, start) : AQ_OK));
+done:
+    session->progress = NULL;
+    aq_progress_end(self.progress);
+    return status;
+}
+
+void aq_run_summary_free(aq_run_summary *summary) {
+    aq_ledger_free(&summary->ledger);
+}

@@ -1,0 +1,27 @@
+/* The whole quantize job over all ranks: prepare the run directory, quantize what is not finished,
+ * gather.
+ */
+#ifndef AQ_DIST_QUANTIZE_RUN_H
+#define AQ_DIST_QUANTIZE_RUN_H
+
+#include "dist/ranks.h"
+#include "run/ledger.h"
+#include "run/session.h"
+
+/* What rank 0 knows at the end; zeros on the other ranks. */
+typedef struct aq_run_summary {
+    aq_ledger ledger; /* owned; every block with its error */
+    size_t earlier;   /* blocks that an earlier run had finished */
+    bool gathered;    /* model.aqlm.h5 was written by this run */
+    aq_phases work;   /* seconds of all ranks together */
+    double seconds;   /* from start to end */
+} aq_run_summary;
+
+/* Collective over all ranks, each with its open session; `mode` is that of rank 0's progress (NULL:
+ * none). Every rank gets the same status; if a block failed, its number and rank stand in front of
+ * the text. The summary is the caller's to free either way. */
+aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
+                          aq_run_summary *summary);
+void aq_run_summary_free(aq_run_summary *summary);
+
+#endif

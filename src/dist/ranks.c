@@ -1,0 +1,72 @@
+#include "dist/ranks.h"
+
+#include "dist/polling.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_SIZE = 1024 };
+
+aq_status aq_ranks_open(aq_ranks *ranks) {
+    int provided;
+    MPI_Comm node;
+    MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &ranks->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks->size);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm_rank(node, &ranks->local_rank);
+    MPI_Comm_size(node, &ranks->local_size);
+    MPI_Comm_free(&node);
+    AQ_REQUIRE(provided == MPI_THREAD_MULTIPLE, AQ_COMM,
+               "this MPI does not let several threads communicate (MPI_THREAD_MULTIPLE), which the "
+               "coordinator needs");
+    return AQ_OK;
+}
+
+void aq_ranks_close(void) {
+    MPI_Finalize();
+}
+
+static int least(int mine) {
+    int result;
+    MPI_Request request;
+    MPI_Iallreduce(&mine, &result, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD, &request);
+    aq_polling_wait(&request);
+    return result;
+}
+
+typedef struct failure {
+    aq_status code;
+    char text[TEXT_SIZE];
+} failure;
+
+aq_status aq_ranks_agree(const aq_ranks *ranks, aq_status mine) {
+    int first = least(mine == AQ_OK ? ranks->size : ranks->rank);
+    if (first == ranks->size) return AQ_OK;
+    failure told = {.code = mine};
+    if (ranks->rank == first) snprintf(told.text, sizeof told.text, "%s", aq_error_text());
+    MPI_Request request;
+    MPI_Ibcast(&told, sizeof told, MPI_BYTE, first, MPI_COMM_WORLD, &request);
+    aq_polling_wait(&request);
+    AQ_FAIL(told.code, "%s", told.text);
+    return first == 0 ? told.code : aq_error_at(told.code, "rank %d", first);
+}
+
+bool aq_ranks_all(const aq_ranks *ranks, bool mine) {
+    return ranks->size == 1 ? mine : least(mine) != 0;
+}
+
+static int usable_cores(void) {
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+}
+
+int aq_ranks_threads(const aq_ranks *ranks, long wanted) {
+    const char *environment = getenv("OMP_NUM_THREADS");
+    long threads = wanted;
+    if (threads == 0 && environment) threads = strtol(environment, NULL, 10);
+    if (threads <= 0) threads = usable_cores() / ranks->local_size;
+    return threads > 1 ? (int)threads : 1;
+}

@@ -1,0 +1,26 @@
+#include "dist/worker.h"
+
+#include "dist/messages.h"
+
+#include <stdio.h>
+
+static void report(aq_session *session, size_t block) {
+    aq_message message = {.kind = AQ_MESSAGE_DONE, .block = block};
+    message.code = aq_session_quantize(session, block, &message.outcome);
+    if (message.code != AQ_OK) {
+        message.kind = AQ_MESSAGE_FAILED;
+        snprintf(message.text, sizeof message.text, "%s", aq_error_text());
+    }
+    aq_message_send(AQ_TO_COORDINATOR, 0, &message);
+}
+
+void aq_worker_run(aq_session *session) {
+    for (;;) {
+        int coordinator;
+        aq_message message = {.kind = AQ_MESSAGE_ASK};
+        aq_message_send(AQ_TO_COORDINATOR, 0, &message);
+        aq_message_await(AQ_TO_WORKER, &message, &coordinator);
+        if (message.kind == AQ_MESSAGE_STOP) return;
+        report(session, message.block);
+    }
+}
