@@ -16,6 +16,29 @@ void aq_source_close(aq_source *source) {
     free(source);
 }
 
+aq_status aq_source_new(const aq_source *like, const char *path, size_t state_size,
+                        aq_status (*load)(aq_source *), aq_source **source) {
+    aq_source *made = malloc(sizeof *made);
+    char *copy = strdup(path);
+    void *state = calloc(1, state_size);
+    *source = NULL;
+    if (!made || !copy || !state) {
+        free(made);
+        free(copy);
+        free(state);
+        return AQ_FAIL(AQ_MEMORY, "no memory for the table of model %s", path);
+    }
+    *made = *like;
+    made->path = copy;
+    made->state = state;
+    aq_status status = load(made);
+    if (status == AQ_OK)
+        *source = made;
+    else
+        aq_source_close(made);
+    return status;
+}
+
 static aq_status find(aq_source *source, const char *name, aq_shape shape, aq_stored *stored) {
     char found[AQ_SHAPE_TEXT_SIZE], expected[AQ_SHAPE_TEXT_SIZE];
     AQ_TRY(source->find(source, name, stored));

@@ -45,6 +45,12 @@ aq_status aq_dense_source_open(const char *folder, aq_source **source);
 
 void aq_source_close(aq_source *source); /* NULL is fine */
 
+/* For those who make sources: copies `like` (kind and functions) with a copy of the path and a
+ * state of `state_size` zero bytes, which like->close frees, and runs `load` on it. After a failure
+ * it is closed and *source is NULL. */
+aq_status aq_source_new(const aq_source *like, const char *path, size_t state_size,
+                        aq_status (*load)(aq_source *), aq_source **source);
+
 /* Finds a tensor and compares its shape; SHAPE with both shapes, naming tensor and path. */
 aq_status aq_source_check(aq_source *source, const char *name, aq_shape shape);
 

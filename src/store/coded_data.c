@@ -29,12 +29,16 @@ size_t aq_coded_data_bytes(const aq_coded_data *data) {
            2 * aq_shape_count(aq_coded_data_codebooks(data)) + 2 * data->rows;
 }
 
+aq_coded_data aq_coded_data_outline(const aq_scheme *scheme, size_t out, size_t in) {
+    return (aq_coded_data){.scheme = *scheme,
+                           .rows = out / (size_t)scheme->out_group,
+                           .groups = in / (size_t)scheme->in_group};
+}
+
 aq_status aq_coded_data_new(const aq_scheme *scheme, size_t out, size_t in, aq_coded_data *data) {
     *data = (aq_coded_data){0};
     AQ_TRY(aq_scheme_check(scheme, out, in));
-    data->scheme = *scheme;
-    data->rows = out / (size_t)scheme->out_group;
-    data->groups = in / (size_t)scheme->in_group;
+    *data = aq_coded_data_outline(scheme, out, in);
     data->codes = calloc(aq_shape_count(aq_coded_data_codes(data)), sizeof *data->codes);
     data->codebooks =
         calloc(aq_shape_count(aq_coded_data_codebooks(data)), sizeof *data->codebooks);
@@ -66,14 +70,22 @@ aq_status aq_coded_data_pack(const aq_coded_data *data, bool wrapped, void **pac
     return AQ_OK;
 }
 
+/* A signed code comes back into 0 .. 2^bits - 1; one that was out of range stays out of it. */
+static uint16_t unwrap(uint16_t stored, size_t width, int bits) {
+    int32_t code = width == 1 ? (int8_t)stored : (int16_t)stored;
+    int32_t end = 1 << bits, half = end / 2;
+    if (code >= -half && code < half) return (uint16_t)(code < 0 ? code + end : code);
+    return UINT16_MAX;
+}
+
 /* From the last code down, so that bytes may widen in place. */
-void aq_coded_data_unpack(aq_coded_data *data, const void *packed) {
+void aq_coded_data_unpack(aq_coded_data *data, bool wrapped, const void *packed) {
     const char *bytes = packed;
     size_t width = aq_dtype_size(aq_code_dtype(&data->scheme));
     for (size_t i = aq_shape_count(aq_coded_data_codes(data)); i-- > 0;) {
         uint16_t code = 0;
         memcpy(&code, bytes + i * width, width);
-        data->codes[i] = code;
+        data->codes[i] = wrapped ? unwrap(code, width, data->scheme.bits) : code;
     }
 }
 

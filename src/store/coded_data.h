@@ -6,6 +6,8 @@
 
 #include "quant/coded_weight.h"
 
+enum { AQ_MAX_GROUP = 1 << 20 }; /* far above every group size in use */
+
 typedef struct aq_coded_data {
     aq_scheme scheme;
     size_t rows, groups; /* out / out_group, in / in_group */
@@ -13,6 +15,9 @@ typedef struct aq_coded_data {
     uint16_t *codebooks; /* float16 [M, 2^bits, out_group, in_group] */
     uint16_t *scales;    /* float16 [rows] */
 } aq_coded_data;
+
+/* The same without its arrays: scheme and sizes for a weight that the scheme fits. */
+aq_coded_data aq_coded_data_outline(const aq_scheme *scheme, size_t out, size_t in);
 
 /* Allocates for a weight [out, in]; contents undefined. INVALID if the scheme does not fit. */
 aq_status aq_coded_data_new(const aq_scheme *scheme, size_t out, size_t in, aq_coded_data *data);
@@ -27,14 +32,11 @@ aq_dtype aq_code_dtype(const aq_scheme *scheme);
 /* Bytes of the three parts in a file. */
 size_t aq_coded_data_bytes(const aq_coded_data *data);
 
-/* Codes as files hold them, into a new array *packed (the caller frees it): one byte each up to 8
- * bits, else two; `wrapped` (Hugging Face's signed codes) turns those from 2^(bits-1) on into
- * themselves minus 2^bits. */
+/* Codes as files hold them: one byte each up to 8 bits, else two, and in Hugging Face's folders
+ * `wrapped`: signed, those from 2^(bits-1) on are stored minus 2^bits. Packing makes a new array
+ * *packed (the caller frees it); unpacking fills data->codes, which may be `packed`. */
 aq_status aq_coded_data_pack(const aq_coded_data *data, bool wrapped, void **packed);
-
-/* The way back: data->codes from packed codes that were not wrapped; `packed` may be data->codes.
- */
-void aq_coded_data_unpack(aq_coded_data *data, const void *packed);
+void aq_coded_data_unpack(aq_coded_data *data, bool wrapped, const void *packed);
 
 /* FORMAT if a code is not below 2^bits, NUMERIC if a codebook value or scale is not finite; the
  * text names `linear` and the part. */

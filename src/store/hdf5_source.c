@@ -49,6 +49,7 @@ static void forget_found(hdf5_state *state) {
 /* Embeddings are asked for again and again: the last tensor stays. */
 static aq_status find(aq_source *source, const char *name, aq_stored *stored) {
     hdf5_state *state = source->state;
+    if (source->shape.tied_embeddings && strcmp(name, AQ_HEAD_NAME) == 0) name = AQ_EMBEDDING_NAME;
     if (strcmp(state->found, name) != 0) {
         forget_found(state);
         AQ_TRY(read_tensor(&state->file, name, &state->stored));
@@ -161,26 +162,10 @@ static void close_state(aq_source *source) {
 }
 
 aq_status aq_model_file_open(const char *path, aq_source **source) {
-    *source = calloc(1, sizeof **source);
-    hdf5_state *state = calloc(1, sizeof *state);
-    char *copy = strdup(path);
-    if (!*source || !state || !copy) {
-        free(*source);
-        free(state);
-        free(copy);
-        *source = NULL;
-        return AQ_FAIL(AQ_MEMORY, "out of memory");
-    }
-    **source = (aq_source){.path = copy,
-                           .kind = "aqlm-hdf5",
-                           .find = find,
-                           .read_coded = read_coded,
-                           .read_file = read_file,
-                           .close = close_state,
-                           .state = state};
-    aq_status status = load(*source);
-    if (status == AQ_OK) return AQ_OK;
-    aq_source_close(*source);
-    *source = NULL;
-    return status;
+    const aq_source like = {.kind = "aqlm-hdf5",
+                            .find = find,
+                            .read_coded = read_coded,
+                            .read_file = read_file,
+                            .close = close_state};
+    return aq_source_new(&like, path, sizeof(hdf5_state), load, source);
 }

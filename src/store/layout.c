@@ -68,14 +68,13 @@ static aq_status check_format(const aq_h5 *file, const char *format) {
 }
 
 aq_status aq_layout_read_head(const aq_h5 *file, const char *format, aq_scheme *scheme) {
-    enum { GROUP_LIMIT = 1 << 20 };
     int version;
     AQ_TRY(check_format(file, format));
     AQ_TRY(read_bounded(file, "version", AQ_FORMAT_VERSION, &version));
     AQ_TRY(read_bounded(file, "num_codebooks", AQ_MAX_CODEBOOKS, &scheme->codebooks));
     AQ_TRY(read_bounded(file, "nbits_per_codebook", AQ_MAX_BITS, &scheme->bits));
-    AQ_TRY(read_bounded(file, "in_group_size", GROUP_LIMIT, &scheme->in_group));
-    return read_bounded(file, "out_group_size", GROUP_LIMIT, &scheme->out_group);
+    AQ_TRY(read_bounded(file, "in_group_size", AQ_MAX_GROUP, &scheme->in_group));
+    return read_bounded(file, "out_group_size", AQ_MAX_GROUP, &scheme->out_group);
 }
 
 /* ---- coded weights ---- */
@@ -110,7 +109,7 @@ static aq_status read_parts(const aq_h5 *file, const char *linear, aq_coded_data
                       aq_coded_data_codebooks(data), data->codebooks));
     AQ_TRY(aq_h5_read(file, part_path(linear, "scales", path), AQ_F16, aq_coded_data_scales(data),
                       data->scales));
-    aq_coded_data_unpack(data, data->codes);
+    aq_coded_data_unpack(data, false, data->codes);
     aq_status status = aq_coded_data_check(data, linear);
     return status == AQ_OK ? AQ_OK : aq_error_at(status, "%s", file->path);
 }
@@ -128,9 +127,7 @@ aq_status aq_layout_look_coded(const aq_h5 *file, const char *linear, const aq_s
     char path[AQ_DATASET_NAME_SIZE];
     aq_status status = aq_scheme_check(scheme, shape->out, shape->in);
     if (status != AQ_OK) return aq_error_at(AQ_FORMAT, "%s: %s", file->path, linear);
-    const aq_coded_data expected = {.scheme = *scheme,
-                                    .rows = shape->out / (size_t)scheme->out_group,
-                                    .groups = shape->in / (size_t)scheme->in_group};
+    const aq_coded_data expected = aq_coded_data_outline(scheme, shape->out, shape->in);
     AQ_TRY(aq_h5_check(file, part_path(linear, "codes", path), aq_code_dtype(scheme),
                        aq_coded_data_codes(&expected)));
     AQ_TRY(aq_h5_check(file, part_path(linear, "codebooks", path), AQ_F16,
