@@ -63,8 +63,10 @@ static int dispatch(int argc, char **argv) {
     for (const command *each = commands; each->name; each++)
         if (strcmp(each->name, argv[0]) == 0) return run_command(each, argc, argv);
     const char *closest = aq_closest(argv[0], command_name, COMMANDS);
-    AQ_FAIL(AQ_INVALID, "unknown command %s%s%s; aqlm-mpi --help lists all", argv[0],
-            closest ? ": did you mean " : "", closest ? closest : "");
+    if (closest)
+        AQ_FAIL(AQ_INVALID, "unknown command %s: did you mean %s?", argv[0], closest);
+    else
+        AQ_FAIL(AQ_INVALID, "unknown command %s: aqlm-mpi --help lists all", argv[0]);
     return aq_job_fail();
 }
 

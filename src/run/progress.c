@@ -72,7 +72,7 @@ static void update_share(aq_progress *progress) {
 }
 
 typedef struct duration {
-    char text[24];
+    char text[64];
 } duration;
 
 static duration describe(double seconds) {
@@ -99,7 +99,7 @@ static duration describe_share(const aq_progress *progress) {
     double gained = progress->share - before;
     duration result;
     int used = snprintf(result.text, sizeof result.text, "%.0f%%", floor(100 * progress->share));
-    if (gained <= 0) return result;
+    if (gained <= 0 || gained >= 1 - before) return result;
     double left = (aq_seconds() - progress->began) / gained * (1 - progress->share);
     if (left < 1e8)
         snprintf(result.text + used, sizeof result.text - (size_t)used, ", %s left",
@@ -195,6 +195,7 @@ aq_status aq_progress_begin(const aq_progress_plan *plan, aq_progress **progress
         .finished = plan->finished,
         .workers = plan->workers,
         .began = aq_seconds(),
+        .shown = aq_seconds(),
     };
     pthread_mutex_init(&made->lock, NULL);
     if (made->live) aq_log_before(clear_line, made);
