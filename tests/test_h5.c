@@ -1,3 +1,4 @@
+#include "coded_model.h"
 #include "store/h5.h"
 #include "suite.h"
 
@@ -7,17 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *in_folder(const char *name, char path[static 512]) {
-    snprintf(path, 512, "%s/%s", aq_test_folder(), name);
-    return path;
-}
-
 /* A committed file with one dataset of each kind of interest. */
-static const char *write_sample(const char *name, char path[static 512]) {
+static const char *write_sample(const char *name, char path[static AQ_TEST_PATH]) {
     const uint16_t halves[6] = {0, 0x3c00, 0x8001, 0x7bff, 0x0400, 0xbc00};
     const float floats[3] = {1.0f, -2.5f, 1e-30f};
     aq_h5 file;
-    AQ_CHECK(aq_h5_create(in_folder(name, path), &file));
+    AQ_CHECK(aq_h5_create(aq_test_path(name, path), &file));
     AQ_CHECK(aq_h5_write(&file, "tensors/a.b/codebooks", AQ_F16, AQ_DIMS(2, 3), halves));
     AQ_CHECK(aq_h5_write(&file, "tensors/bf", AQ_BF16, AQ_DIMS(6), halves));
     AQ_CHECK(aq_h5_write(&file, "tensors/u16", AQ_U16, AQ_DIMS(6), halves));
@@ -30,7 +26,7 @@ static const char *write_sample(const char *name, char path[static 512]) {
 }
 
 static void what_is_written_is_read_back(void) {
-    char path[512];
+    char path[AQ_TEST_PATH];
     aq_h5 file;
     AQ_CHECK(aq_h5_open(write_sample("sample.h5", path), &file));
     uint16_t halves[6];
@@ -53,7 +49,7 @@ static void what_is_written_is_read_back(void) {
 }
 
 static void another_type_or_shape_is_refused_with_both(void) {
-    char path[512];
+    char path[AQ_TEST_PATH];
     aq_h5 file;
     uint16_t data[6];
     AQ_CHECK(aq_h5_open(write_sample("sample.h5", path), &file));
@@ -71,24 +67,13 @@ static void another_type_or_shape_is_refused_with_both(void) {
     aq_h5_close(&file);
 }
 
-static void *slurp(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    fseek(file, 0, SEEK_END);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    char *bytes = malloc(*size);
-    CU_ASSERT_EQUAL_FATAL(fread(bytes, 1, *size, file), *size);
-    fclose(file);
-    return bytes;
-}
-
 static void equal_contents_are_equal_bytes_at_any_time(void) {
-    char first[512], second[512];
+    char first[AQ_TEST_PATH], second[AQ_TEST_PATH];
     size_t first_size, second_size;
     write_sample("first.h5", first);
     sleep(1);
     write_sample("second.h5", second);
-    char *a = slurp(first, &first_size), *b = slurp(second, &second_size);
+    char *a = aq_test_slurp(first, &first_size), *b = aq_test_slurp(second, &second_size);
     CU_ASSERT_EQUAL_FATAL(first_size, second_size);
     CU_ASSERT_EQUAL(memcmp(a, b, first_size), 0);
     free(a);
@@ -96,14 +81,14 @@ static void equal_contents_are_equal_bytes_at_any_time(void) {
 }
 
 static void a_flipped_bit_fails_the_checksum(void) {
-    char path[512], damaged[512];
+    char path[AQ_TEST_PATH], damaged[AQ_TEST_PATH];
     size_t size;
-    char *bytes = slurp(write_sample("sample.h5", path), &size);
+    char *bytes = aq_test_slurp(write_sample("sample.h5", path), &size);
     const float value = -2.5f;
     char *at = memmem(bytes, size, &value, sizeof value);
     CU_ASSERT_PTR_NOT_NULL_FATAL(at);
     *at ^= 1;
-    FILE *out = fopen(in_folder("damaged.h5", damaged), "wb");
+    FILE *out = fopen(aq_test_path("damaged.h5", damaged), "wb");
     fwrite(bytes, 1, size, out);
     fclose(out);
     free(bytes);
@@ -115,12 +100,12 @@ static void a_flipped_bit_fails_the_checksum(void) {
 }
 
 static void files_that_are_not_hdf5_are_refused(void) {
-    char path[512], cut[512];
+    char path[AQ_TEST_PATH], cut[AQ_TEST_PATH];
     size_t size;
     aq_h5 file;
-    AQ_CHECK_FAILS(aq_h5_open(in_folder("absent.h5", path), &file), AQ_MISSING, "absent.h5");
-    char *bytes = slurp(write_sample("sample.h5", path), &size);
-    FILE *out = fopen(in_folder("cut.h5", cut), "wb");
+    AQ_CHECK_FAILS(aq_h5_open(aq_test_path("absent.h5", path), &file), AQ_MISSING, "absent.h5");
+    char *bytes = aq_test_slurp(write_sample("sample.h5", path), &size);
+    FILE *out = fopen(aq_test_path("cut.h5", cut), "wb");
     fwrite(bytes, 1, size / 2, out);
     fclose(out);
     free(bytes);
@@ -131,9 +116,9 @@ static void files_that_are_not_hdf5_are_refused(void) {
 }
 
 static void nothing_stands_under_the_name_before_the_commit(void) {
-    char path[512], temporary[512];
-    in_folder("later.h5", path);
-    in_folder("later.h5.partial", temporary);
+    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
+    aq_test_path("later.h5", path);
+    aq_test_path("later.h5.partial", temporary);
     const uint8_t byte = 1;
     aq_h5 file;
     AQ_CHECK(aq_h5_create(path, &file));
@@ -145,21 +130,21 @@ static void nothing_stands_under_the_name_before_the_commit(void) {
 }
 
 static void a_place_that_cannot_be_written_is_named(void) {
-    char path[512], temporary[512];
+    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
     aq_h5 file;
-    AQ_CHECK_FAILS(aq_h5_create(in_folder("none/file.h5", path), &file), AQ_IO,
+    AQ_CHECK_FAILS(aq_h5_create(aq_test_path("none/file.h5", path), &file), AQ_IO,
                    "none/file.h5: cannot be created: No such file or directory");
-    mkdir(in_folder("occupied", path), 0777);
+    mkdir(aq_test_path("occupied", path), 0777);
     AQ_CHECK(aq_h5_create(path, &file));
     AQ_CHECK_FAILS(aq_h5_commit(&file), AQ_IO, "occupied");
-    CU_ASSERT_NOT_EQUAL(access(in_folder("occupied.partial", temporary), F_OK), 0);
+    CU_ASSERT_NOT_EQUAL(access(aq_test_path("occupied.partial", temporary), F_OK), 0);
 }
 
 static void a_link_to_another_file_is_refused(void) {
-    char target[512], path[512];
+    char target[AQ_TEST_PATH], path[AQ_TEST_PATH];
     write_sample("target.h5", target);
     aq_h5 file;
-    AQ_CHECK(aq_h5_create(in_folder("linked.h5", path), &file));
+    AQ_CHECK(aq_h5_create(aq_test_path("linked.h5", path), &file));
     CU_ASSERT(H5Lcreate_external(target, "floats", file.id, "floats", H5P_DEFAULT, H5P_DEFAULT) >=
               0);
     AQ_CHECK(aq_h5_commit(&file));
@@ -171,12 +156,12 @@ static void a_link_to_another_file_is_refused(void) {
 }
 
 static void large_datasets_are_cut_into_chunks_of_a_mebibyte(void) {
-    char path[512];
+    char path[AQ_TEST_PATH];
     size_t rows = 3, columns = 400000;
     float *values = malloc(rows * columns * sizeof *values);
     for (size_t i = 0; i < rows * columns; i++) values[i] = (float)i;
     aq_h5 file;
-    AQ_CHECK(aq_h5_create(in_folder("large.h5", path), &file));
+    AQ_CHECK(aq_h5_create(aq_test_path("large.h5", path), &file));
     AQ_CHECK(aq_h5_write(&file, "large", AQ_F32, AQ_DIMS(rows, columns), values));
     AQ_CHECK(aq_h5_commit(&file));
     AQ_CHECK(aq_h5_open(path, &file));
