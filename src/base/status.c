@@ -47,8 +47,9 @@ aq_status aq_error_at(aq_status code, const char *format, ...) {
     vsnprintf(place, sizeof place, format, arguments);
     va_end(arguments);
     keep_one_line(place);
-    size_t used = (size_t)snprintf(text, sizeof text, "%s: ", place);
-    if (used < sizeof text) snprintf(text + used, sizeof text - used, "%s", last_text);
+    snprintf(text, sizeof text, "%s", place);
+    strncat(text, ": ", sizeof text - strlen(text) - 1);
+    strncat(text, last_text, sizeof text - strlen(text) - 1);
     memcpy(last_text, text, sizeof last_text);
     return code;
 }
