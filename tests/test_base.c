@@ -171,9 +171,6 @@ static void half_fits_says_what_stays_finite(void) {
     CU_ASSERT(!aq_half_fits(65520.0f) && !aq_half_fits(-INFINITY) && !aq_half_fits(NAN));
 }
 
-#define AQ_CASE(name)                                                                              \
-    { #name, name }
-
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(failing_keeps_code_text_and_source),
                                     AQ_CASE(a_place_stands_in_front_of_the_text),

@@ -134,9 +134,6 @@ static void the_team_of_one_changes_nothing(void) {
     aq_tensor_free(&x);
 }
 
-#define AQ_CASE(name)                                                                              \
-    { #name, name }
-
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(a_tensor_keeps_what_was_uploaded),
                                     AQ_CASE(zeros_are_zero),

@@ -1,0 +1,341 @@
+#include "reference.h"
+#include "suite.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void group_norms_are_the_norms_of_row_groups(void) {
+    enum { OUT = 42, IN = 77 };
+    for (size_t lines = 1; lines <= 3; lines++) {
+        aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), lines), scales;
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(OUT / lines), &scales));
+        AQ_CHECK(aq_group_norms(&weight, &scales));
+        double *w = reference_values(&weight), *expected = calloc(OUT, sizeof *expected);
+        for (size_t i = 0; i < OUT * IN; i++) expected[i / (lines * IN)] += w[i] * w[i];
+        for (size_t r = 0; r < OUT; r++) expected[r] = sqrt(expected[r]);
+        reference_check(&scales, expected, 1e-6);
+        free(w);
+        aq_tensor_free(&weight);
+        aq_tensor_free(&scales);
+    }
+}
+
+static void a_zero_row_gets_the_zero_scale(void) {
+    const float values[6] = {3, 4, 0, 0, 0, 1};
+    aq_tensor weight = aq_test_tensor(AQ_F32, AQ_DIMS(3, 2), values), scales;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(3), &scales));
+    AQ_CHECK(aq_group_norms(&weight, &scales));
+    float *host = aq_test_host(&scales);
+    CU_ASSERT_EQUAL(host[0], 5.0f);
+    CU_ASSERT_EQUAL(host[1], AQ_ZERO_SCALE);
+    CU_ASSERT_EQUAL(host[2], 1.0f);
+    free(host);
+    aq_tensor_free(&weight);
+    aq_tensor_free(&scales);
+}
+
+static void scaled_vectors_cut_row_and_column_groups(void) {
+    enum { ROWS = 7, LINES = 3, GROUPS = 5, WIDTH = 6, IN = GROUPS * WIDTH };
+    aq_tensor weight = aq_test_normal(AQ_DIMS(ROWS * LINES, IN), 1), scales, points;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(ROWS), &scales));
+    AQ_CHECK(
+        aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(ROWS * GROUPS, LINES * WIDTH), &points));
+    AQ_CHECK(aq_group_norms(&weight, &scales));
+    AQ_CHECK(aq_scaled_vectors(&weight, &scales, WIDTH, &points));
+    double *w = reference_values(&weight), *s = reference_values(&scales);
+    double *expected = malloc(sizeof(double) * ROWS * LINES * IN), *next = expected;
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < GROUPS; j++)
+            for (int i = 0; i < LINES; i++)
+                for (int l = 0; l < WIDTH; l++)
+                    *next++ = w[(r * LINES + i) * IN + j * WIDTH + l] / s[r];
+    reference_check(&points, expected, 1e-6);
+    free(w);
+    free(s);
+    aq_tensor_free(&weight);
+    aq_tensor_free(&scales);
+    aq_tensor_free(&points);
+}
+
+static void entry_norms_take_the_gram_matrix_or_the_identity(void) {
+    enum { ENTRIES = 37, LINES = 2, WIDTH = 5, IN = 23, COLUMN = 7 };
+    aq_tensor entries = aq_test_normal(AQ_DIMS(ENTRIES, LINES, WIDTH), 1);
+    aq_tensor gram = reference_gram(IN, 2), norms;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(ENTRIES), &norms));
+    double *e = reference_values(&entries), *h = reference_values(&gram);
+    for (int with_gram = 0; with_gram < 2; with_gram++) {
+        double *expected = calloc(ENTRIES, sizeof *expected);
+        for (int line = 0; line < ENTRIES * LINES; line++)
+            for (int i = 0; i < WIDTH; i++)
+                for (int j = 0; j < WIDTH; j++) {
+                    double weight = with_gram ? h[(COLUMN + i) * IN + COLUMN + j] : i == j;
+                    expected[line / LINES] += e[line * WIDTH + i] * weight * e[line * WIDTH + j];
+                }
+        AQ_CHECK(
+            aq_entry_norms(&entries, with_gram ? &gram : NULL, with_gram ? COLUMN : 0, &norms));
+        reference_check(&norms, expected, 1e-6);
+    }
+    free(e);
+    free(h);
+    aq_tensor_free(&entries);
+    aq_tensor_free(&gram);
+    aq_tensor_free(&norms);
+}
+
+/* ---- nearest ---- */
+
+typedef struct nearest_data {
+    aq_tensor points, entries, norms, codes;
+} nearest_data;
+
+static nearest_data nearest_new(size_t count, size_t entries, size_t dims, size_t codebooks) {
+    nearest_data data = {.points = aq_test_normal(AQ_DIMS(count, dims), 1),
+                         .entries = aq_test_normal(AQ_DIMS(entries, dims), 2),
+                         .codes = reference_codes(AQ_DIMS(count, codebooks), entries, 3)};
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(entries), &data.norms));
+    aq_tensor blocks = aq_tensor_reshape(&data.entries, AQ_DIMS(entries, 1, dims));
+    AQ_CHECK(aq_entry_norms(&blocks, NULL, 0, &data.norms));
+    return data;
+}
+
+static void nearest_free(nearest_data *data) {
+    aq_tensor_free(&data->points);
+    aq_tensor_free(&data->entries);
+    aq_tensor_free(&data->norms);
+    aq_tensor_free(&data->codes);
+}
+
+/* By how much the chosen entries miss the nearest ones, at most; codes of another codebook must
+ * not have changed. */
+static double worst_excess(const nearest_data *data, size_t codebook) {
+    size_t count = data->points.shape[0], dims = data->points.shape[1];
+    size_t entries = data->entries.shape[0], books = data->codes.shape[1];
+    double *x = reference_values(&data->points), *e = reference_values(&data->entries);
+    uint16_t *codes = aq_test_host(&data->codes);
+    double worst = 0.0;
+    for (size_t n = 0; n < count; n++) {
+        double nearest = INFINITY, chosen = INFINITY;
+        for (size_t k = 0; k < entries; k++) {
+            double distance = 0.0;
+            for (size_t i = 0; i < dims; i++) distance += pow(x[n * dims + i] - e[k * dims + i], 2);
+            nearest = fmin(nearest, distance);
+            if (k == codes[n * books + codebook]) chosen = distance;
+        }
+        worst = fmax(worst, chosen - nearest);
+    }
+    free(x);
+    free(e);
+    free(codes);
+    return worst;
+}
+
+static void nearest_finds_the_nearest_entry(void) {
+    const size_t sizes[][3] = {{1, 1, 1},    {1003, 256, 8}, {333, 17, 4},   {129, 64, 32},
+                               {65, 300, 5}, {35, 5000, 8},  {70, 1000, 16}, {9, 2, 24}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        nearest_data data = nearest_new(sizes[s][0], sizes[s][1], sizes[s][2], 1);
+        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+        CU_ASSERT(worst_excess(&data, 0) < 1e-5 * (double)sizes[s][2]);
+        nearest_free(&data);
+    }
+}
+
+static void nearest_reaches_all_65536_entries(void) {
+    enum { ENTRIES = 65536, DIMS = 8 };
+    nearest_data data = nearest_new(600, ENTRIES, DIMS, 1);
+    double *entries = reference_values(&data.entries);
+    float *points = aq_test_host(&data.points);
+    for (size_t n = 0; n < 600; n++)
+        for (size_t i = 0; i < DIMS; i++)
+            points[n * DIMS + i] = (float)entries[(n * 109 + 35) % ENTRIES * DIMS + i];
+    AQ_CHECK(aq_tensor_upload(&data.points, points, aq_tensor_bytes(&data.points)));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    uint16_t *codes = aq_test_host(&data.codes);
+    int wrong = 0;
+    for (size_t n = 0; n < 600; n++) wrong += codes[n] != (n * 109 + 35) % ENTRIES;
+    CU_ASSERT_EQUAL(wrong, 0);
+    free(entries);
+    free(points);
+    free(codes);
+    nearest_free(&data);
+}
+
+static void nearest_writes_its_codebook_only(void) {
+    nearest_data data = nearest_new(301, 64, 8, 3);
+    uint16_t *before = aq_test_host(&data.codes);
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 1, &data.codes));
+    uint16_t *after = aq_test_host(&data.codes);
+    int changed = 0;
+    for (size_t i = 0; i < 903; i++) changed += i % 3 != 1 && before[i] != after[i];
+    CU_ASSERT_EQUAL(changed, 0);
+    CU_ASSERT(worst_excess(&data, 1) < 1e-4);
+    free(before);
+    free(after);
+    nearest_free(&data);
+}
+
+/* Every entry occurs eight times, far apart. */
+static void nearest_takes_the_lowest_index_on_ties(void) {
+    enum { DISTINCT = 40, COPIES = 8, DIMS = 8 };
+    nearest_data data = nearest_new(500, DISTINCT * COPIES, DIMS, 1);
+    float *entries = aq_test_host(&data.entries), *norms = aq_test_host(&data.norms);
+    for (size_t k = DISTINCT; k < DISTINCT * COPIES; k++) {
+        memcpy(entries + k * DIMS, entries + k % DISTINCT * DIMS, DIMS * sizeof *entries);
+        norms[k] = norms[k % DISTINCT];
+    }
+    AQ_CHECK(aq_tensor_upload(&data.entries, entries, aq_tensor_bytes(&data.entries)));
+    AQ_CHECK(aq_tensor_upload(&data.norms, norms, aq_tensor_bytes(&data.norms)));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    uint16_t *codes = aq_test_host(&data.codes);
+    int high = 0;
+    for (size_t n = 0; n < 500; n++) high += codes[n] >= DISTINCT;
+    CU_ASSERT_EQUAL(high, 0);
+    CU_ASSERT(worst_excess(&data, 0) < 1e-4);
+    free(entries);
+    free(norms);
+    free(codes);
+    nearest_free(&data);
+}
+
+static void nan_never_wins(void) {
+    enum { ENTRIES = 50, DIMS = 8 };
+    nearest_data data = nearest_new(100, ENTRIES, DIMS, 1);
+    float *norms = aq_test_host(&data.norms), *points = aq_test_host(&data.points);
+    for (int k = 0; k < ENTRIES; k++)
+        if (k != 33 && k != 34) norms[k] = NAN;
+    points[99 * DIMS] = NAN;
+    AQ_CHECK(aq_tensor_upload(&data.norms, norms, aq_tensor_bytes(&data.norms)));
+    AQ_CHECK(aq_tensor_upload(&data.points, points, aq_tensor_bytes(&data.points)));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    uint16_t *codes = aq_test_host(&data.codes);
+    for (int n = 0; n < 99; n++) CU_ASSERT(codes[n] == 33 || codes[n] == 34);
+    CU_ASSERT(codes[99] < ENTRIES);
+    free(norms);
+    free(points);
+    free(codes);
+    nearest_free(&data);
+}
+
+/* ---- lists and means ---- */
+
+static void entries_are_subtracted_by_code(void) {
+    nearest_data data = nearest_new(501, 17, 6, 2);
+    double *expected = reference_values(&data.points), *entries = reference_values(&data.entries);
+    uint16_t *codes = aq_test_host(&data.codes);
+    for (size_t i = 0; i < 501 * 6; i++) expected[i] -= entries[codes[i / 6 * 2 + 1] * 6 + i % 6];
+    AQ_CHECK(aq_subtract_entries(&data.entries, &data.codes, 1, &data.points));
+    reference_check(&data.points, expected, 1e-6);
+    free(entries);
+    free(codes);
+    nearest_free(&data);
+}
+
+typedef struct code_lists {
+    aq_tensor codes, order, offsets;
+} code_lists;
+
+static code_lists sorted_lists(size_t count, size_t codebooks, size_t used, size_t entries,
+                               int codebook) {
+    code_lists lists = {.codes = reference_codes(AQ_DIMS(count, codebooks), used, 5)};
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U32, AQ_DIMS(count), &lists.order));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U32, AQ_DIMS(entries + 1), &lists.offsets));
+    AQ_CHECK(aq_sort_codes(&lists.codes, codebook, &lists.order, &lists.offsets));
+    return lists;
+}
+
+static void code_lists_free(code_lists *lists) {
+    aq_tensor_free(&lists->codes);
+    aq_tensor_free(&lists->order);
+    aq_tensor_free(&lists->offsets);
+}
+
+/* Each list in ascending order, of its code, and together as long as all vectors: a permutation. */
+static void check_lists(size_t count, size_t codebooks, size_t used, size_t entries, int codebook) {
+    code_lists lists = sorted_lists(count, codebooks, used, entries, codebook);
+    uint16_t *codes = aq_test_host(&lists.codes);
+    uint32_t *order = aq_test_host(&lists.order), *offsets = aq_test_host(&lists.offsets);
+    int wrong = offsets[0] != 0 || offsets[entries] != count;
+    for (size_t k = 0; k < entries && !wrong; k++) {
+        wrong += offsets[k] > offsets[k + 1];
+        for (uint32_t i = offsets[k]; i < offsets[k + 1]; i++) {
+            wrong += codes[order[i] * codebooks + (size_t)codebook] != k;
+            wrong += i > offsets[k] && order[i] <= order[i - 1];
+        }
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    free(codes);
+    free(order);
+    free(offsets);
+    code_lists_free(&lists);
+}
+
+static void codes_are_listed_in_ascending_order(void) {
+    check_lists(1, 1, 1, 1, 0);
+    check_lists(10007, 1, 256, 256, 0);
+    check_lists(5003, 3, 64, 64, 2);
+    check_lists(3001, 2, 10, 4096, 1);
+    check_lists(70001, 1, 65536, 65536, 0);
+}
+
+static void means_are_the_lists_means(void) {
+    const size_t sizes[][3] = {{4001, 64, 8}, {999, 7, 33}, {5000, 1, 5}};
+    for (size_t s = 0; s < 3; s++) {
+        size_t count = sizes[s][0], clusters = sizes[s][1], dims = sizes[s][2];
+        code_lists lists = sorted_lists(count, 1, clusters, clusters, 0);
+        aq_tensor points = aq_test_normal(AQ_DIMS(count, dims), 8), entries;
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(clusters, dims), &entries));
+        AQ_CHECK(aq_cluster_means(&points, &lists.order, &lists.offsets, 1, &entries));
+        double *x = reference_values(&points), *expected = calloc(clusters * dims, sizeof(double));
+        uint32_t *offsets = aq_test_host(&lists.offsets);
+        uint16_t *codes = aq_test_host(&lists.codes);
+        for (size_t i = 0; i < count * dims; i++) {
+            size_t k = codes[i / dims];
+            expected[k * dims + i % dims] += x[i] / (double)(offsets[k + 1] - offsets[k]);
+        }
+        reference_check(&entries, expected, 2e-6);
+        free(x);
+        free(offsets);
+        free(codes);
+        aq_tensor_free(&points);
+        aq_tensor_free(&entries);
+        code_lists_free(&lists);
+    }
+}
+
+static void an_empty_cluster_takes_its_random_point(void) {
+    enum { COUNT = 50, CLUSTERS = 200, DIMS = 8, SEED = 77 };
+    code_lists lists = sorted_lists(COUNT, 1, 10, CLUSTERS, 0);
+    aq_tensor points = aq_test_normal(AQ_DIMS(COUNT, DIMS), 8), entries;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(CLUSTERS, DIMS), &entries));
+    AQ_CHECK(aq_cluster_means(&points, &lists.order, &lists.offsets, SEED, &entries));
+    float *x = aq_test_host(&points), *means = aq_test_host(&entries);
+    int wrong = 0;
+    for (size_t k = 10; k < CLUSTERS; k++) {
+        size_t n = aq_random_below(aq_random(SEED, AQ_STREAM_KMEANS_EMPTY, k), COUNT);
+        wrong += memcmp(means + k * DIMS, x + n * DIMS, DIMS * sizeof *x) != 0;
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    free(x);
+    free(means);
+    aq_tensor_free(&points);
+    aq_tensor_free(&entries);
+    code_lists_free(&lists);
+}
+
+int main(int argc, char **argv) {
+    static const aq_case cases[] = {AQ_CASE(group_norms_are_the_norms_of_row_groups),
+                                    AQ_CASE(a_zero_row_gets_the_zero_scale),
+                                    AQ_CASE(scaled_vectors_cut_row_and_column_groups),
+                                    AQ_CASE(entry_norms_take_the_gram_matrix_or_the_identity),
+                                    AQ_CASE(nearest_finds_the_nearest_entry),
+                                    AQ_CASE(nearest_reaches_all_65536_entries),
+                                    AQ_CASE(nearest_writes_its_codebook_only),
+                                    AQ_CASE(nearest_takes_the_lowest_index_on_ties),
+                                    AQ_CASE(nan_never_wins),
+                                    AQ_CASE(entries_are_subtracted_by_code),
+                                    AQ_CASE(codes_are_listed_in_ascending_order),
+                                    AQ_CASE(means_are_the_lists_means),
+                                    AQ_CASE(an_empty_cluster_takes_its_random_point)};
+    return aq_test_backend_main("ops: clusters", cases, sizeof cases / sizeof *cases, argc, argv);
+}
