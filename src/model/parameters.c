@@ -33,6 +33,7 @@ static aq_status list_parameters(aq_parameters *parameters) {
     const aq_block_grad *grad = &parameters->grad;
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         AQ_TRY(aq_code_index_new(&coded->linears[l], &parameters->indices[l]));
+        AQ_TRY(aq_code_index_update(&coded->linears[l], &parameters->indices[l]));
         AQ_TRY(add_parameter(parameters, &coded->linears[l].codebooks, NULL));
         AQ_TRY(add_parameter(parameters, &coded->linears[l].scales, NULL));
     }
