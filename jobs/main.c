@@ -15,6 +15,7 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
+    {"quantize", aq_job_quantize, "Quantize a model into a run directory"},
     {"evaluate", aq_job_evaluate, "Print the perplexity of a model"},
     {0},
 };

@@ -64,8 +64,9 @@ aq_status aq_identity_write(aq_source *source, const aq_tokens *tokens, const ch
                             char *text) {
     uint64_t model;
     AQ_TRY(hash_model(source, &model));
-    snprintf(text, AQ_IDENTITY_SIZE, "model %016" PRIx64 "\ntokens %016" PRIx64 "\nbackend %s\n",
-             model, aq_tokens_hash(tokens), backend);
+    snprintf(text, AQ_IDENTITY_SIZE,
+             "model %016" PRIx64 "\ncalibration.tokens %016" PRIx64 "\nrun.backend %s\n", model,
+             aq_tokens_hash(tokens), backend);
     return AQ_OK;
 }
 
@@ -77,7 +78,7 @@ static const char *value_of(const char *text, const char *key, char value[32]) {
 }
 
 aq_status aq_identity_same(const char *where, const char *old_text, const char *new_text) {
-    static const char *const keys[] = {"model", "tokens", "backend"};
+    static const char *const keys[] = {"model", "calibration.tokens", "run.backend"};
     char old_value[32], new_value[32];
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         AQ_REQUIRE(strcmp(value_of(old_text, keys[i], old_value),

@@ -8,9 +8,9 @@
 
 enum { AQ_IDENTITY_SIZE = 128 };
 
-/* Three lines into `text` (AQ_IDENTITY_SIZE bytes): "model <hash>", "tokens <hash>", "backend
- * <name>". The model's hash covers config.json, names, types and shapes of all tensors, and samples
- * of their values; paths are not in it. */
+/* Three lines into `text` (AQ_IDENTITY_SIZE bytes): "model <hash>", "calibration.tokens <hash>",
+ * "run.backend <name>". The model's hash covers config.json, names, types and shapes of all
+ * tensors, and samples of their values; paths are not in it. */
 aq_status aq_identity_write(aq_source *source, const aq_tokens *tokens, const char *backend,
                             char *text);
 

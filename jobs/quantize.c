@@ -1,0 +1,215 @@
+/* aqlm-mpi quantize: the main job, alone or under mpirun. */
+#include "base/log.h"
+#include "dist/quantize_run.h"
+#include "jobs.h"
+#include "run/config.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTION_SET = 0x2001, OPTION_SEED, OPTION_OUTPUT, OPTION_PROGRESS, MAX_SETS = 256 };
+
+typedef struct quantize_options {
+    const char *config;
+    const char *sets[MAX_SETS]; /* key=value, in the order given */
+    int set_count;
+    const char *backend, *seed, *output;
+    aq_progress_mode progress;
+    bool quiet;
+} quantize_options;
+
+static const struct argp_option option_list[] = {
+    {"set", OPTION_SET, "KEY=VALUE", 0, "Set one key of the configuration (repeatable)", 0},
+    {"backend", 'b', "NAME", 0, "auto, cpu or cuda (run.backend)", 0},
+    {"seed", OPTION_SEED, "N", 0, "Seed of all random numbers (run.seed)", 0},
+    {"output", 'o', "DIR", 0, "The run directory (output)", 0},
+    {"progress", OPTION_PROGRESS, "MODE", 0, "auto, live or plain (auto)", 0},
+    {"quiet", 'q', NULL, 0, "Show warnings and the summary only", 0},
+    {0},
+};
+
+static aq_status add_set(quantize_options *options, const char *assignment) {
+    AQ_REQUIRE(options->set_count < MAX_SETS, AQ_INVALID, "more than %d --set", MAX_SETS);
+    options->sets[options->set_count++] = assignment;
+    return AQ_OK;
+}
+
+static error_t parse_option(int key, char *argument, struct argp_state *state) {
+    quantize_options *options = state->input;
+    switch (key) {
+    case OPTION_SET:
+        return (error_t)add_set(options, argument);
+    case 'b':
+        options->backend = argument;
+        return 0;
+    case OPTION_SEED:
+        options->seed = argument;
+        return 0;
+    case 'o':
+        options->output = argument;
+        return 0;
+    case OPTION_PROGRESS:
+        return (error_t)aq_progress_parse(argument, &options->progress);
+    case 'q':
+        options->quiet = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (options->config) return ARGP_ERR_UNKNOWN;
+        options->config = argument;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* argp frees what this returns, unless it is `text` itself. */
+static char *list_settings(int key, const char *text, void *input) {
+    char *list = NULL;
+    size_t size = 0;
+    (void)input;
+    FILE *stream = key == ARGP_KEY_HELP_POST_DOC ? open_memstream(&list, &size) : NULL;
+    if (!stream) return (char *)text;
+    fputs("Keys of the configuration, each also for --set:\n", stream);
+    aq_config_help(stream);
+    fclose(stream);
+    return list;
+}
+
+static const struct argp command_line = {
+    .options = option_list,
+    .parser = parse_option,
+    .args_doc = "CONFIG.yaml",
+    .doc = "Quantizes a dense Hugging Face model into a run directory; run again, it goes on where "
+           "it was. An option beats --set, which beats the file.",
+    .help_filter = list_settings,
+};
+
+/* ---- settings ---- */
+
+static aq_status set_option(const char *key, const char *value, aq_config *config) {
+    char *assignment;
+    if (!value) return AQ_OK;
+    AQ_REQUIRE(asprintf(&assignment, "%s=%s", key, value) >= 0, AQ_MEMORY, "out of memory");
+    aq_status status = aq_config_set(assignment, config);
+    free(assignment);
+    return status;
+}
+
+static aq_status read_config(const quantize_options *options, aq_config *config) {
+    AQ_REQUIRE(options->config, AQ_INVALID, "quantize: which CONFIG.yaml? --help shows the usage");
+    AQ_TRY(aq_config_read(options->config, config));
+    for (int i = 0; i < options->set_count; i++) AQ_TRY(aq_config_set(options->sets[i], config));
+    AQ_TRY(set_option("run.backend", options->backend, config));
+    AQ_TRY(set_option("run.seed", options->seed, config));
+    AQ_TRY(set_option("output", options->output, config));
+    return aq_config_check(config);
+}
+
+/* ---- backend ---- */
+
+/* The result depends on the backend, so all ranks take the same: CUDA if every one has a device. */
+static aq_status resolve_backend(const aq_ranks *ranks, aq_config *config) {
+    bool everywhere = aq_ranks_all(ranks, aq_cuda_device_count() > 0);
+    if (strcmp(config->run.backend, "auto") != 0) return AQ_OK;
+    return set_option("run.backend", everywhere ? "cuda" : "cpu", config);
+}
+
+/* Processes on this node that share one backend's memory. */
+static int count_sharers(const aq_ranks *ranks, const aq_config *config) {
+    if (strcmp(config->run.backend, "cuda") != 0) return ranks->local_size;
+    int devices = aq_cuda_device_count();
+    int sharers = devices ? (ranks->local_size + devices - 1) / devices : 1;
+    if (sharers > 1 && ranks->local_rank == 0)
+        aq_log_warn("%d processes on this node share %d GPUs", ranks->local_size, devices);
+    return sharers;
+}
+
+static aq_status open_backend(const aq_ranks *ranks, const aq_config *config,
+                              aq_backend **backend) {
+    omp_set_num_threads(aq_ranks_threads(ranks, config->run.threads));
+    return aq_job_backend(config->run.backend, ranks->local_rank, backend);
+}
+
+/* ---- summary ---- */
+
+static void print_blocks(const aq_ledger *ledger) {
+    printf("%-8s %12s %10s %6s\n", "block", "error", "seconds", "rank");
+    for (size_t i = 0; i < ledger->blocks; i++) {
+        const aq_ledger_entry *entry = &ledger->entries[i];
+        if (entry->rank == AQ_LEDGER_NOBODY)
+            printf("%-8zu %12.6f %10s %6s\n", i, entry->error, "earlier", "");
+        else
+            printf("%-8zu %12.6f %10.1f %6d\n", i, entry->error, aq_phases_total(&entry->seconds),
+                   entry->rank);
+    }
+}
+
+static void print_phases(const aq_run_summary *summary) {
+    for (int phase = 0; phase < AQ_PHASE_COUNT; phase++)
+        printf("%-16s %10.1f s\n", aq_phase_name((aq_phase)phase), summary->work.seconds[phase]);
+    printf("%-16s %10.1f s\n", "whole run", summary->seconds);
+}
+
+static void print_summary(const aq_session *session, const aq_run_summary *summary) {
+    const aq_run_directory *directory = &session->directory;
+    size_t made = summary->ledger.blocks - summary->earlier;
+    if (!summary->gathered) {
+        printf("%s is complete already; nothing was done\n", directory->path);
+        return;
+    }
+    print_blocks(&summary->ledger);
+    print_phases(summary);
+    printf("bits per weight  %10.4f\n", aq_session_bits(session));
+    printf("written: %s and %zu block %s in %s/blocks\n", directory->model_path, made,
+           made == 1 ? "file" : "files", directory->path);
+}
+
+/* ---- the job ---- */
+
+static aq_status quantize(const quantize_options *options, const aq_ranks *ranks,
+                          aq_config *config) {
+    aq_backend *backend = NULL;
+    aq_session session = {0};
+    aq_run_summary summary = {0};
+    aq_status status;
+    AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
+    AQ_STEP(aq_ranks_agree(ranks, resolve_backend(ranks, config)));
+    AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, &backend)));
+    int sharers = count_sharers(ranks, config);
+    AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, sharers, &session)));
+    AQ_STEP(aq_quantize_run(ranks, &session, options->quiet ? NULL : &options->progress, &summary));
+    if (ranks->rank == 0) print_summary(&session, &summary);
+done:
+    aq_run_summary_free(&summary);
+    aq_session_close(&session);
+    aq_backend_close(backend);
+    return status;
+}
+
+static void name_rank(const aq_ranks *ranks) {
+    char prefix[32] = "";
+    if (ranks->rank > 0) snprintf(prefix, sizeof prefix, "rank %d: ", ranks->rank);
+    aq_log_prefix(prefix);
+}
+
+static int quantize_on(const quantize_options *options, const aq_ranks *ranks) {
+    aq_config config;
+    aq_log_quiet(options->quiet);
+    name_rank(ranks);
+    aq_status status = aq_config_new(&config);
+    if (status == AQ_OK) status = quantize(options, ranks, &config);
+    aq_config_free(&config);
+    return status == AQ_OK ? 0 : aq_job_fail();
+}
+
+int aq_job_quantize(int argc, char **argv) {
+    quantize_options options = {0};
+    aq_ranks ranks;
+    if (aq_job_parse(&command_line, argc, argv, &options) != AQ_OK) return aq_job_fail();
+    bool together = aq_ranks_open(&ranks) == AQ_OK;
+    int result = together ? quantize_on(&options, &ranks) : aq_job_fail();
+    aq_ranks_close();
+    return result;
+}
