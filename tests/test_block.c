@@ -37,8 +37,8 @@ static double difference(const aq_tensor *tensor, const float *golden) {
 /* Compares with the golden values at *golden and steps past them. */
 static void check_next(const char *what, const aq_tensor *tensor, const float **golden) {
     double found = difference(tensor, *golden);
-    if (!(found < 2e-5)) printf("\n    %s is off by %g", what, found);
-    CU_ASSERT_TRUE(found < 2e-5);
+    if (!(found < 5e-6)) printf("\n    %s is off by %g", what, found);
+    CU_ASSERT_TRUE(found < 5e-6);
     *golden += aq_tensor_count(tensor);
 }
 
@@ -171,7 +171,7 @@ static double loss_at(problem *self, const aq_tensor *weights, aq_tensor *value,
 
 /* The derivative along a random direction against a central difference. The unit of their error is
  * the derivative's typical size, the gradient's norm: rounding of the two losses over the step, and
- * the third derivative times the step squared, stay below 2e-3 of it. */
+ * the third derivative times the step squared, stay below 1e-3 of it. */
 static void check_derivative(problem *self, const aq_tensor *weights, aq_tensor *value,
                              const aq_tensor *gradient, uint64_t seed) {
     const float step = 4e-3f;
@@ -183,8 +183,8 @@ static void check_derivative(problem *self, const aq_tensor *weights, aq_tensor 
     double difference = loss_at(self, weights, value, &direction, step) -
                         loss_at(self, weights, value, &direction, -step);
     double error = fabs(difference / (2 * (double)step) - slope) / sqrt(square);
-    if (!(error < 2e-3)) printf("\n    seed %d: off by %g", (int)seed, error);
-    CU_ASSERT_TRUE(error < 2e-3);
+    if (!(error < 1e-3)) printf("\n    seed %d: off by %g", (int)seed, error);
+    CU_ASSERT_TRUE(error < 1e-3);
     CU_ASSERT_TRUE(square > 0);
     aq_tensor_free(&direction);
 }

@@ -1,0 +1,203 @@
+#include "base/half.h"
+#include "model/activations.h"
+#include "random_block.h"
+#include "suite.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEQUENCES = 5, HIDDEN = 16, ROWS = SEQUENCES * AQ_TEST_LENGTH };
+
+static aq_activations new_activations(size_t device_bytes) {
+    aq_activations activations;
+    AQ_CHECK(aq_activations_new(aq_test_backend(), SEQUENCES, AQ_TEST_LENGTH, HIDDEN, device_bytes,
+                                &activations));
+    return activations;
+}
+
+static const uint32_t in_order[SEQUENCES] = {0, 1, 2, 3, 4};
+
+/* All sequences on the host; freed by the caller. */
+static float *values_of(const aq_activations *activations) {
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 9);
+    AQ_CHECK(aq_activations_read(activations, in_order, SEQUENCES, &x));
+    float *values = aq_test_host(&x);
+    aq_tensor_free(&x);
+    return values;
+}
+
+static aq_activations random_activations(size_t device_bytes) {
+    aq_activations activations = new_activations(device_bytes);
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 50);
+    AQ_CHECK(aq_activations_write(&activations, 0, SEQUENCES, &x));
+    aq_tensor_free(&x);
+    return activations;
+}
+
+static void check_round_trip(size_t device_bytes, bool resident) {
+    aq_activations activations = random_activations(device_bytes);
+    CU_ASSERT_EQUAL(activations.resident.data != NULL, resident);
+    CU_ASSERT_EQUAL(activations.host == NULL, resident);
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 50);
+    float *written = aq_test_host(&x), *read = values_of(&activations);
+    for (size_t i = 0; i < ROWS * HIDDEN; i++)
+        CU_ASSERT_EQUAL(read[i], aq_bfloat_to_float(aq_bfloat_from_float(written[i])));
+    free(written);
+    free(read);
+    aq_tensor_free(&x);
+    aq_activations_free(&activations);
+}
+
+static void values_are_kept_as_bfloat16_in_either_place(void) {
+    check_round_trip(ROWS * HIDDEN * 2, true);
+    check_round_trip(ROWS * HIDDEN * 2 - 1, false);
+}
+
+static void sequences_are_read_in_the_order_of_the_list(void) {
+    const uint32_t list[] = {4, 0, 4};
+    for (int resident = 0; resident < 2; resident++) {
+        aq_activations activations = random_activations(resident ? SIZE_MAX : 0);
+        float *all = values_of(&activations);
+        aq_tensor x = aq_test_normal(AQ_DIMS(3 * AQ_TEST_LENGTH, HIDDEN), 9);
+        AQ_CHECK(aq_activations_read(&activations, list, 3, &x));
+        float *read = aq_test_host(&x);
+        size_t values = AQ_TEST_LENGTH * HIDDEN;
+        for (size_t i = 0; i < 3; i++)
+            CU_ASSERT_EQUAL(memcmp(read + i * values, all + list[i] * values, values * sizeof *all),
+                            0);
+        free(all);
+        free(read);
+        aq_tensor_free(&x);
+        aq_activations_free(&activations);
+    }
+}
+
+static void sequences_outside_and_wrong_shapes_fail(void) {
+    aq_activations activations = random_activations(0), huge;
+    aq_tensor x = aq_test_normal(AQ_DIMS(AQ_TEST_LENGTH, HIDDEN), 1);
+    const uint32_t outside = SEQUENCES;
+    AQ_CHECK_FAILS(aq_activations_read(&activations, &outside, 1, &x), AQ_INVALID,
+                   "sequence 5 of 5");
+    AQ_CHECK_FAILS(aq_activations_write(&activations, SEQUENCES, 1, &x), AQ_INVALID,
+                   "sequences 5 to 5 of 5");
+    AQ_CHECK_FAILS(aq_activations_read(&activations, in_order, 2, &x), AQ_SHAPE, "2 sequences");
+    AQ_CHECK_FAILS(
+        aq_activations_new(aq_test_backend(), SIZE_MAX / 2, AQ_TEST_LENGTH, HIDDEN, 0, &huge),
+        AQ_INVALID, "no valid size");
+    aq_tensor_free(&x);
+    aq_activations_free(&activations);
+}
+
+static void a_micro_batch_has_a_constant_number_of_tokens(void) {
+    CU_ASSERT_EQUAL(aq_micro_batch(512) * 512, AQ_MICRO_TOKENS);
+    CU_ASSERT_EQUAL(aq_micro_batch(AQ_MICRO_TOKENS), 1);
+    CU_ASSERT_EQUAL(aq_micro_batch(AQ_MICRO_TOKENS + 1), 1);
+    CU_ASSERT_EQUAL(aq_micro_batch(1), AQ_MICRO_TOKENS);
+}
+
+static void residence_and_overwriting_do_not_change_outputs(void) {
+    aq_block block = aq_test_block(aq_test_backend(), 1);
+    aq_activations resident = random_activations(SIZE_MAX), host = random_activations(0);
+    aq_activations outputs = new_activations(SIZE_MAX);
+    AQ_CHECK(aq_activations_forward(&block, &resident, NULL, 0, &outputs));
+    AQ_CHECK(aq_activations_forward(&block, &host, NULL, 0, &host));
+    float *expected = values_of(&outputs), *found = values_of(&host);
+    CU_ASSERT_EQUAL(memcmp(expected, found, ROWS * HIDDEN * sizeof *found), 0);
+    free(expected);
+    free(found);
+    aq_activations_free(&resident);
+    aq_activations_free(&host);
+    aq_activations_free(&outputs);
+    aq_block_free(&block);
+}
+
+static aq_status count_rows(void *state, aq_tap tap, const aq_tensor *x) {
+    size_t *rows = state;
+    rows[tap] += x->shape[0];
+    return AQ_OK;
+}
+
+static void the_tapper_sees_the_first_sequences_only(void) {
+    aq_block block = aq_test_block(aq_test_backend(), 1);
+    aq_activations inputs = random_activations(SIZE_MAX), outputs = new_activations(SIZE_MAX);
+    size_t rows[AQ_TAP_COUNT] = {0};
+    const aq_tapper tapper = {.see = count_rows, .state = rows};
+    AQ_CHECK(aq_activations_forward(&block, &inputs, &tapper, 3, &outputs));
+    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) CU_ASSERT_EQUAL(rows[tap], 3 * AQ_TEST_LENGTH);
+    float *tapped = values_of(&outputs);
+    AQ_CHECK(aq_activations_forward(&block, &inputs, NULL, 0, &outputs));
+    float *untapped = values_of(&outputs);
+    CU_ASSERT_EQUAL(memcmp(tapped, untapped, ROWS * HIDDEN * sizeof *tapped), 0);
+    free(tapped);
+    free(untapped);
+    aq_activations_free(&inputs);
+    aq_activations_free(&outputs);
+    aq_block_free(&block);
+}
+
+/* Long sequences, so that two micro-batches of one sequence each are needed. */
+static void an_output_that_is_not_finite_is_an_error_with_its_sequences(void) {
+    size_t length = AQ_MICRO_TOKENS / 2 + 1;
+    aq_block block = aq_test_block(aq_test_backend(), 1);
+    aq_tensor_free(&block.cosines);
+    aq_tensor_free(&block.sines);
+    AQ_CHECK(aq_tensor_zeros(aq_test_backend(), AQ_F32, AQ_DIMS(length, 4), &block.cosines));
+    AQ_CHECK(aq_tensor_zeros(aq_test_backend(), AQ_F32, AQ_DIMS(length, 4), &block.sines));
+    aq_activations inputs;
+    AQ_CHECK(aq_activations_new(aq_test_backend(), 2, length, HIDDEN, SIZE_MAX, &inputs));
+    aq_tensor x = aq_test_normal(AQ_DIMS(length, HIDDEN), 1);
+    AQ_CHECK(aq_activations_write(&inputs, 0, 1, &x));
+    aq_tensor row = aq_tensor_rows(&x, 7, 1);
+    AQ_CHECK(aq_fill(NAN, &row));
+    AQ_CHECK(aq_activations_write(&inputs, 1, 1, &x));
+    AQ_CHECK_FAILS(aq_activations_forward(&block, &inputs, NULL, 0, &inputs), AQ_NUMERIC,
+                   "NaN or infinity in calibration sequences 1 to 1");
+    aq_tensor_free(&x);
+    aq_activations_free(&inputs);
+    aq_block_free(&block);
+}
+
+static void embeddings_are_the_first_activations(void) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tiny-llama3", aq_test_data());
+    aq_source *source;
+    AQ_CHECK(aq_dense_source_open(path, &source));
+    int32_t data[ROWS];
+    for (int i = 0; i < ROWS; i++) data[i] = (5 * i) % 29;
+    const aq_tokens tokens = {.data = data, .sequences = SEQUENCES, .length = AQ_TEST_LENGTH};
+    const aq_tokens fewer = {.data = data, .sequences = 1, .length = AQ_TEST_LENGTH};
+    aq_activations activations = new_activations(0);
+    AQ_CHECK(aq_activations_embed(source, &tokens, &activations));
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 1);
+    AQ_CHECK(aq_source_embed(source, data, ROWS, &x));
+    float *expected = aq_test_host(&x), *found = values_of(&activations);
+    for (size_t i = 0; i < ROWS * HIDDEN; i++)
+        CU_ASSERT_EQUAL(found[i], aq_bfloat_to_float(aq_bfloat_from_float(expected[i])));
+    AQ_CHECK_FAILS(aq_activations_embed(source, &fewer, &activations), AQ_SHAPE, "1 sequences");
+    free(expected);
+    free(found);
+    aq_tensor_free(&x);
+    aq_activations_free(&activations);
+    aq_source_close(source);
+}
+
+int main(int argc, char **argv) {
+    static const aq_case cases[] = {
+        {"values_are_kept_as_bfloat16_in_either_place",
+         values_are_kept_as_bfloat16_in_either_place},
+        {"sequences_are_read_in_the_order_of_the_list",
+         sequences_are_read_in_the_order_of_the_list},
+        {"sequences_outside_and_wrong_shapes_fail", sequences_outside_and_wrong_shapes_fail},
+        {"a_micro_batch_has_a_constant_number_of_tokens",
+         a_micro_batch_has_a_constant_number_of_tokens},
+        {"residence_and_overwriting_do_not_change_outputs",
+         residence_and_overwriting_do_not_change_outputs},
+        {"the_tapper_sees_the_first_sequences_only", the_tapper_sees_the_first_sequences_only},
+        {"an_output_that_is_not_finite_is_an_error_with_its_sequences",
+         an_output_that_is_not_finite_is_an_error_with_its_sequences},
+        {"embeddings_are_the_first_activations", embeddings_are_the_first_activations},
+    };
+    return aq_test_backend_main("activations", cases, sizeof cases / sizeof *cases, argc, argv);
+}

@@ -1,0 +1,121 @@
+#include "model/perplexity.h"
+#include "suite.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static aq_source *open_model(const char *folder, const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    aq_source *source;
+    AQ_CHECK(aq_dense_source_open(path, &source));
+    return source;
+}
+
+/* The tokens of tests/golden/make_block_golden.py. */
+static void fill_tokens(int32_t tokens[24]) {
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < 12; i++) tokens[12 * s + i] = (7 * i * i + 3 * i + s) % 29;
+}
+
+static double golden_mean(void) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tiny-llama3-model.f64", aq_test_data());
+    FILE *file = fopen(path, "rb");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    double mean;
+    CU_ASSERT_EQUAL_FATAL(fread(&mean, sizeof mean, 1, file), 1);
+    fclose(file);
+    return mean;
+}
+
+static int last_step, last_total;
+
+static aq_status remember_step(const aq_watch *watch, const char *phase, int done, int total) {
+    (void)watch, (void)phase;
+    last_step = done;
+    last_total = total;
+    return AQ_OK;
+}
+
+static void a_tiny_model_equals_transformers(void) {
+    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    int32_t data[24];
+    fill_tokens(data);
+    const aq_tokens tokens = {.data = data, .sequences = 2, .length = 12};
+    const aq_watch watch = {.step = remember_step};
+    const aq_perplexity_settings settings = {.precision = AQ_PRECISE, .watch = &watch};
+    aq_perplexity_report report;
+    AQ_CHECK(aq_perplexity(source, &tokens, &settings, aq_test_backend(), &report));
+    CU_ASSERT_DOUBLE_EQUAL(log(report.perplexity), golden_mean(), 1e-6);
+    CU_ASSERT_EQUAL(report.tokens, 22);
+    CU_ASSERT_EQUAL(last_step, 2);
+    CU_ASSERT_EQUAL(last_total, 2);
+    aq_source_close(source);
+}
+
+static void sequences_of_one_token_and_unknown_tokens_fail(void) {
+    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    int32_t data[24];
+    fill_tokens(data);
+    const aq_tokens single = {.data = data, .sequences = 24, .length = 1};
+    const aq_perplexity_settings settings = {.precision = AQ_PRECISE};
+    aq_perplexity_report report;
+    AQ_CHECK_FAILS(aq_perplexity(source, &single, &settings, aq_test_backend(), &report),
+                   AQ_INVALID, "at least 2 tokens, not 1");
+    const aq_tokens unknown = {.data = data, .sequences = 2, .length = 12};
+    data[13] = 29;
+    AQ_CHECK_FAILS(aq_perplexity(source, &unknown, &settings, aq_test_backend(), &report),
+                   AQ_INVALID, "29");
+    aq_source_close(source);
+}
+
+static aq_status stop(const aq_watch *watch, const char *phase, int done, int total) {
+    (void)watch, (void)phase, (void)done, (void)total;
+    return AQ_FAIL(AQ_STOPPED, "stopped");
+}
+
+static void the_watch_can_stop_it(void) {
+    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    int32_t data[24];
+    fill_tokens(data);
+    const aq_tokens tokens = {.data = data, .sequences = 2, .length = 12};
+    const aq_watch watch = {.step = stop};
+    const aq_perplexity_settings settings = {.precision = AQ_PRECISE, .watch = &watch};
+    aq_perplexity_report report;
+    AQ_CHECK_FAILS(aq_perplexity(source, &tokens, &settings, aq_test_backend(), &report),
+                   AQ_STOPPED, "stopped");
+    aq_source_close(source);
+}
+
+/* The golden value is transformers', printed by tests/golden/make_block_golden.py. */
+static void a_trained_model_equals_transformers(void) {
+    if (!aq_test_shared()) return;
+    aq_source *source = open_model(aq_test_shared(), "models/docs-llama-1m");
+    char path[512];
+    snprintf(path, sizeof path, "%s/tokens/valid.npy", aq_test_shared());
+    const aq_token_cut cut = {
+        .length = 512, .sequences = 16, .vocab = source->shape.vocab, .flatten = true};
+    aq_tokens tokens;
+    AQ_CHECK(aq_tokens_read(path, &cut, &tokens));
+    const aq_perplexity_settings settings = {.precision = AQ_PRECISE};
+    aq_perplexity_report report;
+    AQ_CHECK(aq_perplexity(source, &tokens, &settings, aq_test_backend(), &report));
+    CU_ASSERT_DOUBLE_EQUAL(report.perplexity, 28.675337, 28.675337 * 1e-5);
+    CU_ASSERT_EQUAL(report.tokens, 16 * 511);
+    aq_tokens_free(&tokens);
+    aq_source_close(source);
+}
+
+int main(int argc, char **argv) {
+    static const aq_case cases[] = {
+        {"a_tiny_model_equals_transformers", a_tiny_model_equals_transformers},
+        {"sequences_of_one_token_and_unknown_tokens_fail",
+         sequences_of_one_token_and_unknown_tokens_fail},
+        {"the_watch_can_stop_it", the_watch_can_stop_it},
+        {"a_trained_model_equals_transformers", a_trained_model_equals_transformers},
+    };
+    return aq_test_backend_main("perplexity", cases, sizeof cases / sizeof *cases, argc, argv);
+}
