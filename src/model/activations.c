@@ -31,9 +31,10 @@ void aq_activations_free(aq_activations *activations) {
 }
 
 static aq_status check_rows(const aq_activations *activations, size_t count, const aq_tensor *x) {
-    AQ_REQUIRE(aq_tensor_count(x) == count * activations->length * activations->hidden, AQ_SHAPE,
-               "%zu sequences of %zu x %zu activations against a tensor of %zu values", count,
-               activations->length, activations->hidden, aq_tensor_count(x));
+    AQ_REQUIRE(x->ndim == 2 && x->shape[0] == count * activations->length &&
+                   x->shape[1] == activations->hidden,
+               AQ_SHAPE, "%zu sequences of %zu x %zu activations against a tensor of %zu x %zu",
+               count, activations->length, activations->hidden, x->shape[0], x->shape[1]);
     return AQ_OK;
 }
 

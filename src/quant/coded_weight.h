@@ -43,8 +43,8 @@ aq_status aq_round_to_half(aq_tensor *values, const char *what);
 /* Codebooks and scales through aq_round_to_half. */
 aq_status aq_coded_round(aq_coded *coded);
 
-/* The vectors of each codebook sorted by code, as aq_coded_grad wants them; valid until codes
- * change. */
+/* The vectors of each codebook sorted by code, as aq_coded_grad wants them: allocated by `new`,
+ * filled by `update`, valid until codes change. */
 typedef struct aq_code_index {
     aq_tensor orders;  /* U32 [M, N] */
     aq_tensor offsets; /* U32 [M, K+1] */
