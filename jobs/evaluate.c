@@ -1,7 +1,7 @@
 /* aqlm-mpi evaluate: the perplexity of a model. */
 #include "jobs.h"
 #include "model/perplexity.h"
-#include "model/source.h"
+#include "store/model_file.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -101,7 +101,7 @@ static aq_status evaluate(const evaluate_options *options) {
     aq_perplexity_report report;
     aq_status status;
     AQ_STEP(aq_job_backend(options->backend, 0, &backend));
-    AQ_STEP(aq_dense_source_open(options->model, &source));
+    AQ_STEP(aq_model_open(options->model, &source));
     AQ_STEP(measure(options, source, backend, &report));
     if (options->json)
         AQ_STEP(print_json(&report, backend));
