@@ -2,7 +2,6 @@
 
 #include "quant/coded_weight.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
