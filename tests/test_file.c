@@ -107,15 +107,15 @@ static void file_forget_gives_memory_back_and_keeps_the_bytes(void) {
     free(path);
 }
 
+#define CASE(name)                                                                                 \
+    { #name, name }
+
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {
-        {"file_replace_writes_and_overwrites", file_replace_writes_and_overwrites},
-        {"file_replace_leaves_nothing_after_a_failure",
-         file_replace_leaves_nothing_after_a_failure},
-        {"file_errors_name_path_and_reason", file_errors_name_path_and_reason},
-        {"file_pipe_is_refused_without_waiting", file_pipe_is_refused_without_waiting},
-        {"file_join_adds_one_slash", file_join_adds_one_slash},
-        {"file_forget_gives_memory_back_and_keeps_the_bytes",
-         file_forget_gives_memory_back_and_keeps_the_bytes}};
+    static const aq_case cases[] = {CASE(file_replace_writes_and_overwrites),
+                                    CASE(file_replace_leaves_nothing_after_a_failure),
+                                    CASE(file_errors_name_path_and_reason),
+                                    CASE(file_pipe_is_refused_without_waiting),
+                                    CASE(file_join_adds_one_slash),
+                                    CASE(file_forget_gives_memory_back_and_keeps_the_bytes)};
     return aq_test_main("file", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -115,7 +115,7 @@ static aq_status parse_tensors(json_t *header, const unsigned char *data, size_t
         tensor->name = strdup(name);
         AQ_REQUIRE(tensor->name, AQ_MEMORY, "no memory for the header");
         aq_status status = parse_tensor(entry, data, data_size, tensor);
-        if (status != AQ_OK) return aq_error_at(status, "tensor %.120s", name);
+        if (status != AQ_OK) return aq_error_at(AQ_FORMAT, "tensor %.120s", name);
     }
     AQ_TRY(check_overlap(file));
     qsort(file->tensors, file->count, sizeof *file->tensors, by_name);

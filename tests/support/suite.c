@@ -103,6 +103,10 @@ const char *aq_test_data(void) {
     return AQLM_TEST_DATA;
 }
 
+const char *aq_test_examples(void) {
+    return AQLM_TEST_EXAMPLES;
+}
+
 const char *aq_test_shared(void) {
     const char *path = getenv("AQLM_SHARED");
     if (!path) path = AQLM_TEST_SHARED;

@@ -14,7 +14,8 @@ typedef struct aq_case {
 } aq_case;
 
 /* {"name", name}: a case named like its function. */
-#define AQ_CASE(function) {#function, function}
+#define AQ_CASE(function)                                                                          \
+    { #function, function }
 
 /* Runs the cases and returns main's exit status: 0 only if every assertion of every case passed.
  * `argv[1]` may name one case (or "cpu" / "cuda" in suites with a backend, then argv[2] the case).
@@ -51,11 +52,12 @@ aq_tensor aq_test_normal(aq_shape shape, uint64_t seed);
 aq_tensor aq_test_tensor(aq_dtype dtype, aq_shape shape, const void *host);
 void *aq_test_host(const aq_tensor *tensor);
 
-/* An empty folder of this process under TMPDIR, removed at exit; the folder of tests/data; the
- * folder of larger models (AQLM_SHARED or ../shared beside the checkout), NULL where it is missing.
- */
+/* An empty folder of this process under TMPDIR, removed at exit; the folders tests/data and
+ * examples; the folder of larger models (AQLM_SHARED or ../shared beside the checkout), NULL where
+ * it is missing. */
 const char *aq_test_folder(void);
 const char *aq_test_data(void);
+const char *aq_test_examples(void);
 const char *aq_test_shared(void);
 
 #endif
