@@ -107,15 +107,12 @@ static void file_forget_gives_memory_back_and_keeps_the_bytes(void) {
     free(path);
 }
 
-#define CASE(name)                                                                                 \
-    { #name, name }
-
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {CASE(file_replace_writes_and_overwrites),
-                                    CASE(file_replace_leaves_nothing_after_a_failure),
-                                    CASE(file_errors_name_path_and_reason),
-                                    CASE(file_pipe_is_refused_without_waiting),
-                                    CASE(file_join_adds_one_slash),
-                                    CASE(file_forget_gives_memory_back_and_keeps_the_bytes)};
+    static const aq_case cases[] = {AQ_CASE(file_replace_writes_and_overwrites),
+                                    AQ_CASE(file_replace_leaves_nothing_after_a_failure),
+                                    AQ_CASE(file_errors_name_path_and_reason),
+                                    AQ_CASE(file_pipe_is_refused_without_waiting),
+                                    AQ_CASE(file_join_adds_one_slash),
+                                    AQ_CASE(file_forget_gives_memory_back_and_keeps_the_bytes)};
     return aq_test_main("file", cases, sizeof cases / sizeof *cases, argc, argv);
 }

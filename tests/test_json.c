@@ -129,17 +129,14 @@ static void json_values_of_another_kind_are_refused(void) {
     json_decref(object);
 }
 
-#define CASE(name)                                                                                 \
-    { #name, name }
-
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {CASE(json_other_than_one_object_is_refused),
-                                    CASE(json_bytes_behind_the_length_are_not_read),
-                                    CASE(json_duplicate_keys_are_refused),
-                                    CASE(json_deep_nesting_is_refused),
-                                    CASE(json_getters_return_what_stands_there),
-                                    CASE(json_null_and_absent_take_the_fallback),
-                                    CASE(json_sizes_are_bounded_and_errors_name_key_and_value),
-                                    CASE(json_values_of_another_kind_are_refused)};
+    static const aq_case cases[] = {AQ_CASE(json_other_than_one_object_is_refused),
+                                    AQ_CASE(json_bytes_behind_the_length_are_not_read),
+                                    AQ_CASE(json_duplicate_keys_are_refused),
+                                    AQ_CASE(json_deep_nesting_is_refused),
+                                    AQ_CASE(json_getters_return_what_stands_there),
+                                    AQ_CASE(json_null_and_absent_take_the_fallback),
+                                    AQ_CASE(json_sizes_are_bounded_and_errors_name_key_and_value),
+                                    AQ_CASE(json_values_of_another_kind_are_refused)};
     return aq_test_main("json", cases, sizeof cases / sizeof *cases, argc, argv);
 }

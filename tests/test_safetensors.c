@@ -170,20 +170,17 @@ static void safetensors_file_errors_carry_the_path(void) {
     free(path);
 }
 
-#define CASE(name)                                                                                 \
-    { #name, name }
-
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {CASE(safetensors_tensors_are_found_by_name),
-                                    CASE(safetensors_truncated_header_is_refused),
-                                    CASE(safetensors_header_longer_than_the_file_is_refused),
-                                    CASE(safetensors_header_that_is_not_json_is_refused),
-                                    CASE(safetensors_unknown_dtype_is_refused),
-                                    CASE(safetensors_bad_shape_is_refused),
-                                    CASE(safetensors_wrong_size_for_the_shape_is_refused),
-                                    CASE(safetensors_offsets_outside_the_file_are_refused),
-                                    CASE(safetensors_overlapping_tensors_are_refused),
-                                    CASE(safetensors_only_floats_are_weights),
-                                    CASE(safetensors_file_errors_carry_the_path)};
+    static const aq_case cases[] = {AQ_CASE(safetensors_tensors_are_found_by_name),
+                                    AQ_CASE(safetensors_truncated_header_is_refused),
+                                    AQ_CASE(safetensors_header_longer_than_the_file_is_refused),
+                                    AQ_CASE(safetensors_header_that_is_not_json_is_refused),
+                                    AQ_CASE(safetensors_unknown_dtype_is_refused),
+                                    AQ_CASE(safetensors_bad_shape_is_refused),
+                                    AQ_CASE(safetensors_wrong_size_for_the_shape_is_refused),
+                                    AQ_CASE(safetensors_offsets_outside_the_file_are_refused),
+                                    AQ_CASE(safetensors_overlapping_tensors_are_refused),
+                                    AQ_CASE(safetensors_only_floats_are_weights),
+                                    AQ_CASE(safetensors_file_errors_carry_the_path)};
     return aq_test_main("safetensors", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -214,22 +214,19 @@ static void shape_of_the_tiny_example_is_read(void) {
     free(path);
 }
 
-#define CASE(name)                                                                                 \
-    { #name, name }
-
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {CASE(shape_defaults_are_hugging_faces),
-                                    CASE(shape_lists_the_linears),
-                                    CASE(shape_names_are_hugging_faces),
-                                    CASE(shape_biases_depend_on_model_and_keys),
-                                    CASE(shape_sliding_window_bounds_the_length),
-                                    CASE(shape_rope_reads_both_spellings),
-                                    CASE(shape_rope_spellings_must_agree),
-                                    CASE(shape_rope_that_is_not_computed_is_refused),
-                                    CASE(shape_model_that_is_not_computed_is_refused),
-                                    CASE(shape_bad_sizes_are_refused),
-                                    CASE(shape_text_that_is_not_json_is_refused),
-                                    CASE(shape_rope_tables_match_transformers),
-                                    CASE(shape_of_the_tiny_example_is_read)};
+    static const aq_case cases[] = {AQ_CASE(shape_defaults_are_hugging_faces),
+                                    AQ_CASE(shape_lists_the_linears),
+                                    AQ_CASE(shape_names_are_hugging_faces),
+                                    AQ_CASE(shape_biases_depend_on_model_and_keys),
+                                    AQ_CASE(shape_sliding_window_bounds_the_length),
+                                    AQ_CASE(shape_rope_reads_both_spellings),
+                                    AQ_CASE(shape_rope_spellings_must_agree),
+                                    AQ_CASE(shape_rope_that_is_not_computed_is_refused),
+                                    AQ_CASE(shape_model_that_is_not_computed_is_refused),
+                                    AQ_CASE(shape_bad_sizes_are_refused),
+                                    AQ_CASE(shape_text_that_is_not_json_is_refused),
+                                    AQ_CASE(shape_rope_tables_match_transformers),
+                                    AQ_CASE(shape_of_the_tiny_example_is_read)};
     return aq_test_main("shape", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -262,24 +262,21 @@ static void tokens_of_the_tiny_example_are_read(void) {
     free(path);
 }
 
-#define CASE(name)                                                                                 \
-    { #name, name }
-
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
-        CASE(tokens_of_every_type_are_widened),
-        CASE(tokens_header_spelling_does_not_matter),
-        CASE(tokens_versions_two_and_three_are_read),
-        CASE(tokens_rows_are_cut_or_flattened),
-        CASE(tokens_first_sequences_are_taken_and_the_others_not_checked),
-        CASE(tokens_outside_the_vocabulary_are_refused),
-        CASE(tokens_too_few_are_refused_with_both_numbers),
-        CASE(tokens_wrong_types_are_refused),
-        CASE(tokens_wrong_shapes_are_refused),
-        CASE(tokens_malformed_headers_are_refused),
-        CASE(tokens_every_truncation_is_refused),
-        CASE(tokens_other_files_are_refused),
-        CASE(tokens_hash_sees_values_and_sizes_alone),
-        CASE(tokens_of_the_tiny_example_are_read)};
+        AQ_CASE(tokens_of_every_type_are_widened),
+        AQ_CASE(tokens_header_spelling_does_not_matter),
+        AQ_CASE(tokens_versions_two_and_three_are_read),
+        AQ_CASE(tokens_rows_are_cut_or_flattened),
+        AQ_CASE(tokens_first_sequences_are_taken_and_the_others_not_checked),
+        AQ_CASE(tokens_outside_the_vocabulary_are_refused),
+        AQ_CASE(tokens_too_few_are_refused_with_both_numbers),
+        AQ_CASE(tokens_wrong_types_are_refused),
+        AQ_CASE(tokens_wrong_shapes_are_refused),
+        AQ_CASE(tokens_malformed_headers_are_refused),
+        AQ_CASE(tokens_every_truncation_is_refused),
+        AQ_CASE(tokens_other_files_are_refused),
+        AQ_CASE(tokens_hash_sees_values_and_sizes_alone),
+        AQ_CASE(tokens_of_the_tiny_example_are_read)};
     return aq_test_main("tokens", cases, sizeof cases / sizeof *cases, argc, argv);
 }
