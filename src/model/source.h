@@ -23,8 +23,9 @@ typedef struct aq_source aq_source;
 
 struct aq_source {
     aq_model_shape shape;
-    char *path;       /* as given, for messages */
-    const char *kind; /* "dense", "aqlm-hdf5", "aqlm-folder" */
+    char *path;              /* as given, for messages */
+    const char *kind;        /* "dense", "aqlm-hdf5", "aqlm-folder" */
+    const aq_scheme *scheme; /* of the coded weights; NULL in a dense source */
 
     /* Finds a tensor that is stored as such; MISSING (naming it) if there is none. The bytes stay
      * valid until the next call of `find` or the close. */

@@ -133,13 +133,12 @@ static aq_status read_scheme(aq_source *source, aq_scheme *scheme) {
 
 static aq_status check_linear(aq_source *source, size_t block, aq_linear_kind kind) {
     const aq_linear_shape *shape = &source->shape.linears[kind];
-    const aq_scheme *scheme = &((folder_state *)source->state)->scheme;
     char name[AQ_NAME_SIZE];
     coded_parts parts;
     aq_linear_name(&source->shape, block, kind, "", name);
-    aq_status status = aq_scheme_check(scheme, shape->out, shape->in);
+    aq_status status = aq_scheme_check(source->scheme, shape->out, shape->in);
     if (status != AQ_OK) return aq_error_at(AQ_FORMAT, "%s: %s", source->path, name);
-    const aq_coded_data expected = aq_coded_data_outline(scheme, shape->out, shape->in);
+    const aq_coded_data expected = aq_coded_data_outline(source->scheme, shape->out, shape->in);
     return find_parts(source, name, &expected, &parts);
 }
 
@@ -166,6 +165,7 @@ static aq_status load(aq_source *source) {
     AQ_TRY(aq_folder_open(source->path, source->kind, &state->folder));
     source->shape = state->folder->shape;
     AQ_TRY(read_scheme(source, &state->scheme));
+    source->scheme = &state->scheme;
     return check_tensors(source);
 }
 

@@ -143,15 +143,12 @@ static aq_status load(aq_source *source) {
     hdf5_state *state = source->state;
     AQ_TRY(aq_h5_open(source->path, &state->file));
     AQ_TRY(aq_layout_read_head(&state->file, AQ_MODEL_FORMAT, &state->scheme));
+    source->scheme = &state->scheme;
     AQ_TRY(read_shape(source));
     AQ_TRY(check_ends(&state->file, &source->shape));
     for (size_t block = 0; block < source->shape.blocks; block++)
         AQ_TRY(check_block(state, &source->shape, block));
     return AQ_OK;
-}
-
-const aq_scheme *aq_hdf5_source_scheme(const aq_source *source) {
-    return &((const hdf5_state *)source->state)->scheme;
 }
 
 static void close_state(aq_source *source) {

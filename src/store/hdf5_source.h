@@ -6,9 +6,8 @@
 #include "store/layout.h"
 #include "store/model_file.h"
 
-/* For a source of kind "aqlm-hdf5": the scheme of its weights (borrowed), and a linear's coded
- * weight in host memory, checked (the caller frees it). */
-const aq_scheme *aq_hdf5_source_scheme(const aq_source *source);
+/* Reads a linear's coded weight from a source of kind "aqlm-hdf5" into host memory and checks its
+ * values; the caller frees it. */
 aq_status aq_hdf5_source_data(aq_source *source, const char *linear, aq_coded_data *data);
 
 #endif
