@@ -56,8 +56,9 @@ static json_t *json_block(const aq_block_info *block, size_t index) {
     json_t *layers = json_array();
     for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++)
         json_array_append_new(layers, json_layer(&block->layers[linear]));
-    return json_pack("{s:I, s:o, s:I, s:o}", "index", (json_int_t)index, "error",
-                     number(block->error), "bytes", (json_int_t)block->bytes, "layers", layers);
+    return json_pack("{s:I, s:o, s:f, s:I, s:o}", "index", (json_int_t)index, "error",
+                     number(block->error), "bits_per_weight", block->bits, "bytes",
+                     (json_int_t)block->bytes, "layers", layers);
 }
 
 static json_t *json_architecture(const aq_model_shape *shape) {
@@ -126,8 +127,8 @@ static void print_head(const aq_checkpoint_info *info) {
 
 static void print_block(const aq_block_info *block, size_t index) {
     char error[32];
-    printf("block %-38zu %9s %9.4f %12zu\n", index, error_text(block->error, error),
-           8.0 * (double)block->bytes / (double)block->weights, block->bytes);
+    printf("block %-38zu %9s %9.4f %12zu\n", index, error_text(block->error, error), block->bits,
+           block->bytes);
     for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++) {
         const aq_layer_info *layer = &block->layers[linear];
         printf("  %-42s %9s %9.4f %12zu\n", layer->name, error_text(layer->error, error),

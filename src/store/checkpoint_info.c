@@ -55,18 +55,27 @@ static aq_status read_layer(aq_source *source, const json_t *report, size_t bloc
     return AQ_OK;
 }
 
+static aq_status read_block(aq_source *source, const json_t *report, size_t index,
+                            aq_block_info *block) {
+    double bits = 0;
+    block->error = error_or_nan(report, index, NULL);
+    for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++) {
+        aq_layer_info *layer = &block->layers[linear];
+        AQ_TRY(read_layer(source, report, index, (aq_linear_kind)linear, layer));
+        block->weights += layer->weights;
+        block->bytes += layer->bytes;
+        bits += layer->bits * (double)layer->weights;
+    }
+    block->bits = bits / (double)block->weights;
+    return AQ_OK;
+}
+
 static aq_status read_blocks(aq_source *source, aq_checkpoint_info *info) {
     double bits = 0, weights = 0;
     for (size_t index = 0; index < info->shape.blocks; index++) {
         aq_block_info *block = &info->blocks[index];
-        block->error = error_or_nan(info->report, index, NULL);
-        for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++) {
-            aq_layer_info *layer = &block->layers[linear];
-            AQ_TRY(read_layer(source, info->report, index, (aq_linear_kind)linear, layer));
-            block->weights += layer->weights;
-            block->bytes += layer->bytes;
-            bits += layer->bits * (double)layer->weights;
-        }
+        AQ_TRY(read_block(source, info->report, index, block));
+        bits += block->bits * (double)block->weights;
         weights += (double)block->weights;
     }
     info->bits = bits / weights;

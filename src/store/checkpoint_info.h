@@ -17,6 +17,7 @@ typedef struct aq_layer_info {
 typedef struct aq_block_info {
     aq_layer_info layers[AQ_LINEAR_COUNT];
     size_t weights, bytes;
+    double bits;  /* a weight, weighted by the layers' numbers */
     double error; /* of its outputs, relative; NaN: unknown */
 } aq_block_info;
 
