@@ -1,6 +1,7 @@
 /* Causal attention by tiles of queries: a tile's scores over all keys up to its last query are one
  * matrix [ATTENTION_TILE, length] of a thread's scratch. */
 #include "tensor/cpu.h"
+#include "tensor/cpu_exp.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -65,12 +66,13 @@ static void add_transposed(const aq_attention *shape, const query_tile *tile, fl
 /* Scores to probabilities, in place; returns the log of the sum of their exponentials. */
 static float softmax_row(float *scores, size_t seen, size_t keys) {
     float highest = scores[0];
+#pragma omp simd reduction(max : highest)
     for (size_t j = 1; j < seen; j++) highest = scores[j] > highest ? scores[j] : highest;
+#pragma omp simd
+    for (size_t j = 0; j < seen; j++) scores[j] = cpu_exp(scores[j] - highest);
     double sum = 0.0;
-    for (size_t j = 0; j < seen; j++) {
-        scores[j] = expf(scores[j] - highest);
-        sum += (double)scores[j];
-    }
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < seen; j++) sum += (double)scores[j];
     float inverse = (float)(1.0 / sum);
     for (size_t j = 0; j < seen; j++) scores[j] *= inverse;
     for (size_t j = seen; j < keys; j++) scores[j] = 0.0f;
@@ -108,8 +110,9 @@ aq_status cpu_attention(const aq_attention *shape, const aq_tensor *q, const aq_
 /* p = softmax of one row of scores, ds = p (dp - out . dout), in place of scores and dp. */
 static void softmax_grad_row(float *scores, float *dp, float log_sum, float inner, size_t seen,
                              size_t keys) {
+#pragma omp simd
     for (size_t j = 0; j < seen; j++) {
-        scores[j] = expf(scores[j] - log_sum);
+        scores[j] = cpu_exp(scores[j] - log_sum);
         dp[j] = scores[j] * (dp[j] - inner);
     }
     for (size_t j = seen; j < keys; j++) scores[j] = dp[j] = 0.0f;

@@ -1,4 +1,5 @@
 #include "tensor/cpu.h"
+#include "tensor/cpu_exp.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,15 +85,18 @@ aq_status cpu_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool back
     return AQ_OK;
 }
 
+/* A constant tile, so that an element is computed the same way whatever the number of threads. */
+enum { SILU_TILE = 4096 };
+
 static float sigmoid(float x) {
-    return 1.0f / (1.0f + expf(-x));
+    return 1.0f / (1.0f + cpu_exp(-x));
 }
 
 aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
     const float *g = gate->data, *u = up->data;
     float *result = out->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, SILU_TILE) num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) result[i] = g[i] * sigmoid(g[i]) * u[i];
     return AQ_OK;
 }
@@ -102,7 +106,7 @@ aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *
     const float *d = dout->data;
     float *g = gate->data, *u = up->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, SILU_TILE) num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) {
         float s = sigmoid(g[i]), activated = g[i] * s;
         g[i] = d[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));
@@ -114,9 +118,11 @@ aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *
 /* log sum_v exp logits[v] - logits[target]. */
 static double cross_entropy_row(const float *logits, size_t vocabulary, int32_t target) {
     float highest = logits[0];
-    for (size_t v = 1; v < vocabulary; v++) highest = fmaxf(highest, logits[v]);
+#pragma omp simd reduction(max : highest)
+    for (size_t v = 1; v < vocabulary; v++) highest = logits[v] > highest ? logits[v] : highest;
     double sum = 0.0;
-    for (size_t v = 0; v < vocabulary; v++) sum += (double)expf(logits[v] - highest);
+#pragma omp simd reduction(+ : sum)
+    for (size_t v = 0; v < vocabulary; v++) sum += (double)cpu_exp(logits[v] - highest);
     return log(sum) + (double)highest - (double)logits[target];
 }
 
