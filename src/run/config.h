@@ -45,6 +45,9 @@ void aq_config_free(aq_config *config);
  * and found; an unknown key names its nearest neighbour. */
 aq_status aq_config_read(const char *path, aq_config *config);
 
+/* The same from a text in memory (`size` bytes, hostile); the error lacks the path. */
+aq_status aq_config_parse(const char *text, size_t size, aq_config *config);
+
 /* Sets one key from "key=value" (--set). */
 aq_status aq_config_set(const char *assignment, aq_config *config);
 

@@ -114,7 +114,7 @@ static aq_status read_document(yaml_reader *reader) {
     return AQ_OK;
 }
 
-static aq_status read_text(const char *text, size_t size, aq_config *config) {
+aq_status aq_config_parse(const char *text, size_t size, aq_config *config) {
     yaml_reader reader = {.config = config, .seen = calloc(aq_setting_count, sizeof(bool))};
     aq_status status = AQ_OK;
     AQ_REQUIRE(reader.seen, AQ_MEMORY, "out of memory");
@@ -133,7 +133,7 @@ aq_status aq_config_read(const char *path, aq_config *config) {
     char *text;
     size_t size;
     AQ_TRY(aq_file_read(path, LARGEST_FILE, &text, &size));
-    aq_status status = read_text(text, size, config);
+    aq_status status = aq_config_parse(text, size, config);
     free(text);
     return status == AQ_OK ? AQ_OK : aq_error_at(status, "%s", path);
 }
