@@ -204,12 +204,14 @@ static int quantize_on(const quantize_options *options, const aq_ranks *ranks) {
     return status == AQ_OK ? 0 : aq_job_fail();
 }
 
+/* A faulty command line starts MPI too: ranks that were launched together leave together, or mpirun
+ * would end rank 0 before it has said why. */
 int aq_job_quantize(int argc, char **argv) {
     quantize_options options = {0};
     aq_ranks ranks;
-    if (aq_job_parse(&command_line, argc, argv, &options) != AQ_OK) return aq_job_fail();
+    bool understood = aq_job_parse(&command_line, argc, argv, &options) == AQ_OK;
     bool together = aq_ranks_open(&ranks) == AQ_OK;
-    int result = together ? quantize_on(&options, &ranks) : aq_job_fail();
+    int result = understood && together ? quantize_on(&options, &ranks) : aq_job_fail();
     aq_ranks_close();
     return result;
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE_BYTES = 1024, SAMPLES = 3 };
+enum { SAMPLE_BYTES = 4096, SAMPLES = 3 };
 
 /* Pieces from the start, the middle and the end: two models of one shape differ somewhere there,
  * and most of the file stays unread. */

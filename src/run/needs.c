@@ -137,7 +137,7 @@ aq_status aq_needs_check_disk(const aq_needs *needs, const char *path) {
     while (access(above, F_OK) != 0 && strcmp(above, ".") != 0 && strcmp(above, "/") != 0)
         above = dirname(above);
     struct statvfs found;
-    bool known = statvfs(above, &found) == 0;
+    bool known = statvfs(above, &found) == 0 && found.f_blocks > 0; /* /proc has none */
     free(folder);
     if (!known) return AQ_OK;
     size_t room = (size_t)found.f_bavail * found.f_frsize;
