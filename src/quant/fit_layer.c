@@ -78,6 +78,8 @@ static aq_status check_settings(const aq_fit_settings *settings) {
                "rounds: expected 0 to %d, found %d", AQ_MAX_ROUNDS, settings->rounds);
     AQ_REQUIRE(settings->kmeans_iterations >= 0, AQ_INVALID,
                "kmeans_iterations: expected 0 or more, found %d", settings->kmeans_iterations);
+    AQ_REQUIRE(settings->kmeans_starts >= 1, AQ_INVALID,
+               "kmeans_starts: expected 1 or more, found %d", settings->kmeans_starts);
     AQ_REQUIRE(settings->adam_steps >= 0, AQ_INVALID, "adam_steps: expected 0 or more, found %d",
                settings->adam_steps);
     AQ_REQUIRE(settings->tolerance >= 0 && settings->tolerance < 1, AQ_INVALID,
@@ -144,9 +146,12 @@ static void fit_free(layer_fit *fit) {
     aq_code_search_free(&fit->search);
 }
 
-/* Number 0 is k-means, the others are the rounds. */
-static uint64_t phase_seed(const layer_fit *fit, int number) {
-    return aq_random(fit->settings->seed, AQ_STREAM_JOB, (uint64_t)number);
+static uint64_t start_seed(const layer_fit *fit, int start) {
+    return aq_random(fit->settings->seed, AQ_STREAM_KMEANS_START, (uint64_t)start);
+}
+
+static uint64_t round_seed(const layer_fit *fit, int round) {
+    return aq_random(fit->settings->seed, AQ_STREAM_GROUP_ORDER, (uint64_t)round);
 }
 
 /* Waits for the phase to end and adds its time; `started` becomes the start of the next phase. */
@@ -164,24 +169,35 @@ static aq_status keep_if_best(layer_fit *fit, double error) {
     return aq_coded_copy(fit->coded, &fit->best);
 }
 
+static aq_status try_start(layer_fit *fit, int start) {
+    const aq_kmeans how = {.iterations = fit->settings->kmeans_iterations,
+                           .seed = start_seed(fit, start),
+                           .start = start,
+                           .starts = fit->settings->kmeans_starts,
+                           .watch = fit->settings->watch};
+    double error;
+    AQ_TRY(aq_residual_kmeans(fit->meter.weight, &how, fit->coded));
+    AQ_TRY(measure_error(&fit->meter, fit->coded, &error));
+    AQ_REQUIRE(isfinite(error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
+    return keep_if_best(fit, error);
+}
+
+/* k-means sees distances, not the Gram matrix: equally good clusterings differ by several percent
+ * in error, and most of that is still there when the rounds end. */
 static aq_status start_with_kmeans(layer_fit *fit) {
     double started = aq_seconds();
-    const aq_kmeans how = {.iterations = fit->settings->kmeans_iterations,
-                           .seed = phase_seed(fit, 0),
-                           .watch = fit->settings->watch};
-    AQ_TRY(aq_residual_kmeans(fit->meter.weight, &how, fit->coded));
-    AQ_TRY(end_phase(fit, &started, &fit->report->seconds_kmeans));
-    double *error = &fit->report->kmeans_error;
-    AQ_TRY(measure_error(&fit->meter, fit->coded, error));
-    AQ_REQUIRE(isfinite(*error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
     fit->least_error = HUGE_VAL;
-    return keep_if_best(fit, *error);
+    for (int start = 0; start < fit->settings->kmeans_starts; start++)
+        AQ_TRY(try_start(fit, start));
+    AQ_TRY(aq_coded_copy(&fit->best, fit->coded));
+    fit->report->kmeans_error = fit->least_error;
+    return end_phase(fit, &started, &fit->report->seconds_kmeans);
 }
 
 static aq_status try_round(layer_fit *fit, int round, double *error) {
     const aq_fit_settings *settings = fit->settings;
     const aq_code_pass pass = {
-        .seed = phase_seed(fit, round), .team = fit->team, .watch = settings->watch};
+        .seed = round_seed(fit, round), .team = fit->team, .watch = settings->watch};
     double started = aq_seconds();
     AQ_TRY(aq_codebook_solver_run(&fit->solver, settings->adam_steps, settings->watch, fit->coded));
     AQ_TRY(end_phase(fit, &started, &fit->report->seconds_codebooks));

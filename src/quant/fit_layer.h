@@ -16,6 +16,7 @@ typedef struct aq_fit_settings {
     aq_scheme scheme;
     int beam;              /* hypotheses a row, 1 .. AQ_MAX_BEAM */
     int kmeans_iterations; /* 100 */
+    int kmeans_starts;     /* k-means runs from so many starts; the one of least error counts: 4 */
     int rounds;            /* at most (or exactly: see tolerance) */
     double tolerance; /* stop after a round that gains less than this share; 0: never stop early */
     int adam_steps;   /* a round: 100 */

@@ -57,8 +57,9 @@ static aq_status iterate(clustering *c, const aq_kmeans *how, int iteration) {
     AQ_TRY(aq_sort_codes(c->codes, c->codebook, &c->order, &c->offsets));
     AQ_TRY(aq_cluster_means(c->points, &c->order, &c->offsets, seed, c->entries));
     int codebooks = (int)c->codes->shape[1];
-    return aq_watch_step(how->watch, "k-means", c->codebook * how->iterations + iteration + 1,
-                         codebooks * how->iterations);
+    int before = (how->start * codebooks + c->codebook) * how->iterations;
+    return aq_watch_step(how->watch, "k-means", before + iteration + 1,
+                         how->starts * codebooks * how->iterations);
 }
 
 aq_status aq_kmeans_codebook(const aq_tensor *points, const aq_kmeans *how, int codebook,

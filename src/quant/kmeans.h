@@ -11,6 +11,7 @@
 typedef struct aq_kmeans {
     int iterations;        /* of assignment and means, each codebook */
     uint64_t seed;         /* of the first entries and of those that replace empty clusters */
+    int start, starts;     /* the onlooker is told of run number `start` of `starts` */
     const aq_watch *watch; /* borrowed, phase "k-means"; NULL: nobody watches */
 } aq_kmeans;
 
