@@ -18,6 +18,7 @@ static const command commands[] = {
     {"quantize", aq_job_quantize, "Quantize a model into a run directory"},
     {"evaluate", aq_job_evaluate, "Print the perplexity of a model"},
     {"export", aq_job_export, "Write a quantized model as a Hugging Face AQLM folder"},
+    {"bench", aq_job_bench, "Measure a part of the program"},
     {"info", aq_job_info, "Show what a checkpoint holds"},
     {0},
 };

@@ -82,8 +82,8 @@ static aq_status check_settings(const aq_fit_settings *settings) {
                "kmeans_starts: expected 1 or more, found %d", settings->kmeans_starts);
     AQ_REQUIRE(settings->adam_steps >= 0, AQ_INVALID, "adam_steps: expected 0 or more, found %d",
                settings->adam_steps);
-    AQ_REQUIRE(settings->tolerance >= 0 && settings->tolerance < 1, AQ_INVALID,
-               "tolerance: expected at least 0 and below 1, found %g", settings->tolerance);
+    AQ_REQUIRE(settings->tolerance >= 0 && settings->tolerance <= 1, AQ_INVALID,
+               "tolerance: expected 0 to 1, found %g", settings->tolerance);
     AQ_REQUIRE(settings->learning_rate > 0 && settings->learning_rate <= FLT_MAX, AQ_INVALID,
                "learning_rate: expected a positive number, found %g", settings->learning_rate);
     return AQ_OK;

@@ -54,6 +54,17 @@ aq_status aq_config_check(const aq_config *config) {
     return AQ_OK;
 }
 
+aq_fit_settings aq_config_fit(const aq_config *config) {
+    return (aq_fit_settings){.scheme = config->quantizer.scheme,
+                             .beam = (int)config->quantizer.beam,
+                             .kmeans_iterations = (int)config->quantizer.kmeans_iterations,
+                             .kmeans_starts = (int)config->quantizer.kmeans_starts,
+                             .rounds = (int)config->quantizer.rounds,
+                             .tolerance = config->quantizer.tolerance,
+                             .adam_steps = (int)config->quantizer.adam_steps,
+                             .learning_rate = config->quantizer.learning_rate};
+}
+
 void aq_config_help(FILE *file) {
     char expected[AQ_SETTING_TEXT];
     for (size_t i = 0; i < aq_setting_count; i++) {

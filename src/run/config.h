@@ -5,7 +5,7 @@
 #define AQ_RUN_CONFIG_H
 
 #include "base/status.h"
-#include "tensor/ops.h"
+#include "quant/fit_layer.h"
 
 #include <stdio.h>
 
@@ -20,7 +20,7 @@ typedef struct aq_config {
     } calibration;
     struct {
         aq_scheme scheme; /* quantizer.scheme, .group, .out_group */
-        long beam, rounds, kmeans_iterations, adam_steps;
+        long beam, rounds, kmeans_iterations, kmeans_starts, adam_steps;
         double tolerance, learning_rate;
     } quantizer;
     struct {
@@ -53,6 +53,9 @@ aq_status aq_config_set(const char *assignment, aq_config *config);
 
 /* What no single row can see: required keys, scheme limits, validation < sequences ... */
 aq_status aq_config_check(const aq_config *config);
+
+/* The settings of a layer's fit; seed and watch are the caller's to set. */
+aq_fit_settings aq_config_fit(const aq_config *config);
 
 /* Writes all settings as YAML that aq_config_read reads back to the same values. */
 aq_status aq_config_write(const aq_config *config, FILE *file);

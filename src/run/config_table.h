@@ -1,6 +1,6 @@
 /* One row a setting, and the calls that treat a setting by its row alone.
  *
- * Inner header of config.c and config_yaml.c. Adding a setting means a field in aq_config and a row
+ * For config.c, config_yaml.c and jobs with an option a setting. Adding a setting means a field in aq_config and a row
  * in the table.
  */
 #ifndef AQ_RUN_CONFIG_TABLE_H

@@ -59,16 +59,6 @@ aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress)
 
 /* ---- one block ---- */
 
-static aq_fit_settings fit_settings(const aq_config *config) {
-    return (aq_fit_settings){.scheme = config->quantizer.scheme,
-                             .beam = (int)config->quantizer.beam,
-                             .kmeans_iterations = (int)config->quantizer.kmeans_iterations,
-                             .rounds = (int)config->quantizer.rounds,
-                             .tolerance = config->quantizer.tolerance,
-                             .adam_steps = (int)config->quantizer.adam_steps,
-                             .learning_rate = config->quantizer.learning_rate};
-}
-
 static aq_tune_settings tune_settings(const aq_config *config) {
     return (aq_tune_settings){.epochs = (int)config->tuning.epochs,
                               .batch = (int)config->tuning.batch,
@@ -93,7 +83,7 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
     const aq_quantize_settings settings = {.seed = (uint64_t)session->config->run.seed,
                                            .validation =
                                                (size_t)session->config->calibration.validation,
-                                           .fit = fit_settings(session->config),
+                                           .fit = aq_config_fit(session->config),
                                            .tune = tune_settings(session->config),
                                            .metrics = session->metrics,
                                            .progress = session->progress};
