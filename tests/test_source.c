@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "checkpoint.h"
+#include "model/block.h"
 #include "suite.h"
 
 #include <math.h>
@@ -259,6 +260,17 @@ static void source_bad_index_is_refused(void) {
     check_index_refused("{\"weight_map\": {}}", AQ_MISSING, AQ_EMBEDDING_NAME);
 }
 
+static void source_blocks_take_no_longer_sequences_than_the_model(void) {
+    aq_test_checkpoint written = aq_test_model(CONFIG "}", "BF16");
+    aq_source *source = open_source(aq_test_write_single(&written));
+    aq_block block;
+    AQ_CHECK(aq_block_load(source, 1, 64, AQ_PRECISE, aq_test_backend(), &block));
+    aq_block_free(&block);
+    AQ_CHECK_FAILS(aq_block_load(source, 1, 65, AQ_PRECISE, aq_test_backend(), &block), AQ_INVALID,
+                   "sequences of 65 tokens, the model takes at most 64");
+    aq_source_close(source);
+}
+
 static void source_reads_the_tiny_example(void) {
     char *folder = path_in(aq_test_examples(), "tiny-llama");
     aq_source *source = open_source(folder);
@@ -289,6 +301,7 @@ int main(int argc, char **argv) {
         AQ_CASE(source_missing_files_are_refused),
         AQ_CASE(source_missing_shard_is_refused),
         AQ_CASE(source_bad_index_is_refused),
+        AQ_CASE(source_blocks_take_no_longer_sequences_than_the_model),
         AQ_CASE(source_reads_the_tiny_example)};
     return aq_test_backend_main("source", cases, sizeof cases / sizeof *cases, argc, argv);
 }

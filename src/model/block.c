@@ -41,6 +41,9 @@ static aq_status load_parameters(aq_source *source, size_t index, aq_backend *ba
 aq_status aq_block_load(aq_source *source, size_t index, size_t length, aq_precision precision,
                         aq_backend *backend, aq_block *block) {
     *block = (aq_block){.shape = &source->shape, .precision = precision};
+    AQ_REQUIRE(length <= source->shape.max_length, AQ_INVALID,
+               "%s: sequences of %zu tokens, the model takes at most %zu", source->path, length,
+               source->shape.max_length);
     aq_status status = load_parameters(source, index, backend, block);
     if (status == AQ_OK) status = load_rope(block->shape, length, backend, block);
     if (status != AQ_OK) aq_block_free(block);

@@ -19,7 +19,8 @@ typedef struct aq_block {
     aq_precision precision;             /* of the products */
 } aq_block;
 
-/* Reads block `index` (coded linears are decoded) for sequences of at most `length` tokens. */
+/* Reads block `index` (coded linears are decoded) for sequences of at most `length` tokens; INVALID
+ * if the model takes none that long. */
 aq_status aq_block_load(aq_source *source, size_t index, size_t length, aq_precision precision,
                         aq_backend *backend, aq_block *block);
 void aq_block_free(aq_block *block);
