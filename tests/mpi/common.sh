@@ -1,0 +1,46 @@
+# What the scripts of this folder share: ranks, run directories, assertions. Sourced with the program's path as $1.
+set -uo pipefail
+program=$1
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+export TMPDIR=$folder # short: Open MPI's sockets live there
+failures=0
+
+# quantize RANKS RUN [OPTION]...: a small job on the example; its output in $folder/RUN.log, its exit status returned.
+quantize() {
+  local ranks=$1 run=$2
+  shift 2
+  timeout 120 mpirun --bind-to none --oversubscribe -n "$ranks" "$program" quantize configs/tiny.yaml --output "$folder/$run" \
+    --backend cpu --set calibration.sequences=12 --set calibration.length=64 --set calibration.validation=4 \
+    --set quantizer.scheme=2x4 --set quantizer.rounds=1 --set quantizer.kmeans_iterations=3 --set quantizer.adam_steps=5 \
+    --set tuning.epochs=1 "$@" >"$folder/$run.log" 2>&1
+}
+
+# check "statement" COMMAND...: the command must succeed.
+check() {
+  local statement=$1
+  shift
+  if "$@"; then echo "passed: $statement"; else echo "FAILED: $statement"; failures=$((failures + 1)); fi
+}
+
+fails() { ! "$@"; }
+
+# Exit status 1, not a timeout's 124 or a signal's.
+ends_with_1() {
+  "$@"
+  [ $? = 1 ]
+}
+
+same() { cmp -s "$folder/$1" "$folder/$2"; }
+
+says() { grep -q -- "$2" "$folder/$1.log"; }
+
+# Rank 0 alone prints the error, once.
+one_error() { [ "$(grep -c '^aqlm-mpi: error: ' "$folder/$1.log")" = 1 ]; }
+
+finish() {
+  if [ "$failures" != 0 ]; then tail -n 30 "$folder"/*.log; fi
+  exit $((failures > 0))
+}

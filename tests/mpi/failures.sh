@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What goes wrong on one rank or on all: one error line from rank 0, exit status 1, nobody hangs, nothing half-written.
+source "$(dirname "$0")/common.sh" "$@"
+
+# The example with NaN in a weight of block 2 (0x7fc0 as bfloat16), which only its own quantization meets.
+cp -r examples/tiny-llama "$folder/broken"
+weights=$folder/broken/model.safetensors
+header=$(od -An -t u8 -N 8 "$weights" | tr -d ' ')
+offset=$(head -c $((header + 8)) "$weights" | grep -ao '"model.layers.2.mlp.up_proj.weight":{[^}]*' | sed 's/.*"data_offsets":\[\([0-9]*\).*/\1/')
+printf '\xc0\x7f' | dd of="$weights" bs=1 seek=$((8 + header + offset + 20000)) conv=notrunc status=none
+
+for ranks in 1 2 3; do
+  check "a failing block ends $ranks ranks" ends_with_1 quantize $ranks block-$ranks --set "model=$folder/broken"
+  check "... with block and rank" says block-$ranks 'error: block 2 (rank [0-2]): .*model.layers.2.mlp.up_proj.weight'
+  check "... in one line" one_error block-$ranks
+  check "... keeping finished blocks" test -e "$folder/block-$ranks/blocks/block-0000.h5"
+  check "... without a gathered file" fails test -e "$folder/block-$ranks/model.aqlm.h5"
+  check "... without temporary files" [ -z "$(find "$folder/block-$ranks" -name '*.partial')" ]
+done
+
+# refused NAME TEXT OPTION...: two ranks refuse before anything is written.
+refused() {
+  local name=$1 text=$2
+  shift 2
+  check "$name is refused" ends_with_1 quantize 2 "$name" "$@"
+  check "... saying why" says "$name" "$text"
+  check "... in one line" one_error "$name"
+  check "... before anything is written" fails test -e "$folder/$name"
+}
+
+refused missing-model '/nowhere' --set model=/nowhere
+refused missing-tokens '/nowhere.npy' --set calibration.tokens=/nowhere.npy
+refused unknown-key 'did you mean quantizer.scheme' --set quantizer.shceme=2x8
+refused bad-group 'self_attn.q_proj: .*does not divide' --set quantizer.group=7
+refused large-codebook 'self_attn.q_proj: .*larger than' --set quantizer.scheme=1x16
+refused few-tokens '100000 sequences' --set calibration.sequences=100000
+refused unknown-option '--bogus' --bogus
+refused bad-progress 'live' --progress loud
+
+finish
