@@ -38,6 +38,7 @@ static fixture fixture_new(uint64_t seed) {
         .fit = {.scheme = {.codebooks = 2, .bits = 3, .in_group = 4, .out_group = 1},
                 .beam = 1,
                 .kmeans_iterations = 5,
+                .kmeans_starts = 1,
                 .rounds = 2,
                 .adam_steps = 10,
                 .learning_rate = 1e-3},
