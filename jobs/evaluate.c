@@ -64,7 +64,7 @@ static const struct argp command_line = {
 
 static aq_status show_step(const aq_watch *watch, const char *phase, int done, int total) {
     (void)watch;
-    fprintf(stderr, "\r%s: block %d of %d%s", phase, done, total, done == total ? "\n" : "");
+    fprintf(stderr, "\r%s: block %d of %d", phase, done, total);
     return AQ_OK;
 }
 
@@ -78,6 +78,7 @@ static aq_status measure(const evaluate_options *options, aq_source *source, aq_
     aq_tokens tokens;
     AQ_TRY(aq_tokens_read(options->tokens, &cut, &tokens));
     aq_status status = aq_perplexity(source, &tokens, &settings, backend, report);
+    if (settings.watch) fputs("\r\033[K", stderr);
     aq_tokens_free(&tokens);
     return status;
 }
