@@ -68,6 +68,19 @@ static uint64_t work_sums(aq_backend *backend) {
     return sum;
 }
 
+static uint64_t work_elements(aq_backend *backend) {
+    aq_tensor x = normal(backend, AQ_DIMS(33331), 1), y = normal(backend, AQ_DIMS(33331), 2);
+    aq_tensor first = zeros(backend, AQ_F32, AQ_DIMS(33331));
+    aq_tensor second = zeros(backend, AQ_F32, AQ_DIMS(33331));
+    for (int i = 1; i <= 3; i++) {
+        const aq_adam_step step = {0.01f, 0.9f, 0.95f, 1e-8f, i};
+        AQ_CHECK(aq_axpby(0.3f, &x, 0.7f, &y));
+        AQ_CHECK(aq_adam(&step, &y, &x, &first, &second, NULL));
+        AQ_CHECK(aq_silu_gate(&x, &y, &first));
+    }
+    return mix_bytes(mix_bytes(mix_bytes(mix_bytes(0, &x), &y), &first), &second);
+}
+
 static uint64_t work_clusters(aq_backend *backend) {
     aq_tensor points = normal(backend, AQ_DIMS(5001, 8), 1),
               norms = zeros(backend, AQ_F32, AQ_DIMS(100));
@@ -131,6 +144,10 @@ static void sums_do_not_depend_on_threads(void) {
     check_threads(work_sums);
 }
 
+static void elements_do_not_depend_on_threads(void) {
+    check_threads(work_elements);
+}
+
 static void clusters_do_not_depend_on_threads(void) {
     check_threads(work_clusters);
 }
@@ -167,10 +184,14 @@ static void a_backend_knows_its_name(void) {
 }
 
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {
-        AQ_CASE(products_do_not_depend_on_threads), AQ_CASE(sums_do_not_depend_on_threads),
-        AQ_CASE(clusters_do_not_depend_on_threads), AQ_CASE(attention_does_not_depend_on_threads),
-        AQ_CASE(norms_do_not_depend_on_threads),    AQ_CASE(negative_threads_are_refused),
-        AQ_CASE(cuda_without_a_device_is_an_error), AQ_CASE(a_backend_knows_its_name)};
+    static const aq_case cases[] = {AQ_CASE(products_do_not_depend_on_threads),
+                                    AQ_CASE(sums_do_not_depend_on_threads),
+                                    AQ_CASE(elements_do_not_depend_on_threads),
+                                    AQ_CASE(clusters_do_not_depend_on_threads),
+                                    AQ_CASE(attention_does_not_depend_on_threads),
+                                    AQ_CASE(norms_do_not_depend_on_threads),
+                                    AQ_CASE(negative_threads_are_refused),
+                                    AQ_CASE(cuda_without_a_device_is_an_error),
+                                    AQ_CASE(a_backend_knows_its_name)};
     return aq_test_main("cpu", cases, sizeof cases / sizeof *cases, argc, argv);
 }

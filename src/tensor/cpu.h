@@ -21,6 +21,10 @@ static inline size_t cpu_padded(size_t count) {
     return (count + 15) / 16 * 16;
 }
 
+/* Loops over elements hand out runs of this many. A compiler's vector loop and the scalar loop for
+ * its rest may round differently; with runs of constant size an element is always in the same. */
+enum { CPU_RUN = 4096 };
+
 /* ---- cpu_elements.c ---- */
 aq_status cpu_fill(float value, aq_tensor *x);
 aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);

@@ -120,6 +120,7 @@ static void softmax_grad_row(float *scores, float *dp, float log_sum, float inne
 
 static float inner_product(const float *x, const float *y, size_t count) {
     double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < count; i++) sum += (double)x[i] * (double)y[i];
     return (float)sum;
 }

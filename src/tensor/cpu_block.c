@@ -85,10 +85,7 @@ aq_status cpu_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool back
     return AQ_OK;
 }
 
-/* A constant tile, so that an element is computed the same way whatever the number of threads. */
-enum { SILU_TILE = 4096 };
-
-static float sigmoid(float x) {
+static inline float sigmoid(float x) {
     return 1.0f / (1.0f + cpu_exp(-x));
 }
 
@@ -96,7 +93,7 @@ aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *o
     const float *g = gate->data, *u = up->data;
     float *result = out->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for schedule(static, SILU_TILE) num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) result[i] = g[i] * sigmoid(g[i]) * u[i];
     return AQ_OK;
 }
@@ -106,7 +103,7 @@ aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *
     const float *d = dout->data;
     float *g = gate->data, *u = up->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for schedule(static, SILU_TILE) num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) {
         float s = sigmoid(g[i]), activated = g[i] * s;
         g[i] = d[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));

@@ -19,10 +19,10 @@ aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y) {
     float *to = y->data;
     size_t count = aq_tensor_count(x);
     if (beta == 0.0f) {
-#pragma omp parallel for num_threads(cpu_threads(x))
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(x))
         for (size_t i = 0; i < count; i++) to[i] = alpha * from[i];
     } else {
-#pragma omp parallel for num_threads(cpu_threads(x))
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(x))
         for (size_t i = 0; i < count; i++) to[i] = alpha * from[i] + beta * to[i];
     }
     return AQ_OK;
@@ -83,21 +83,27 @@ aq_status cpu_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
     return AQ_OK;
 }
 
+static void keep_larger(const float *x, size_t count, int threads, float *largest) {
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
+    for (size_t i = 0; i < count; i++) largest[i] = largest[i] >= x[i] ? largest[i] : x[i];
+}
+
 aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                         aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
-    const float *g = grad->data;
+    const float *g = grad->data, *top = largest ? largest->data : second->data;
     float *p = parameter->data, *m1 = first->data, *m2 = second->data;
-    float *top = largest ? largest->data : NULL;
     size_t count = aq_tensor_count(grad);
+    int threads = cpu_threads(grad);
     const float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon;
     const float rate = (float)(step->learning_rate / (1.0 - pow(beta1, step->step)));
     const float root = (float)(1.0 / sqrt(1.0 - pow(beta2, step->step)));
-#pragma omp parallel for num_threads(cpu_threads(grad))
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
     for (size_t i = 0; i < count; i++) {
         m1[i] = beta1 * m1[i] + (1.0f - beta1) * g[i];
         m2[i] = beta2 * m2[i] + (1.0f - beta2) * g[i] * g[i];
-        if (top && !(top[i] >= m2[i])) top[i] = m2[i];
-        p[i] -= rate * m1[i] / (sqrtf(top ? top[i] : m2[i]) * root + epsilon);
     }
+    if (largest) keep_larger(m2, count, threads, largest->data);
+#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
+    for (size_t i = 0; i < count; i++) p[i] -= rate * m1[i] / (sqrtf(top[i]) * root + epsilon);
     return AQ_OK;
 }
