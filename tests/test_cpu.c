@@ -102,6 +102,68 @@ static uint64_t work_clusters(aq_backend *backend) {
     return mix_bytes(mix_bytes(0, &codes), &entries);
 }
 
+/* A weight cut into pieces of 2 x 8 and its gradients; codes 0 to 15 in turn. */
+static uint64_t work_coded(aq_backend *backend) {
+    enum { OUT = 62, IN = 72, ROWS = OUT / 2, GROUPS = IN / 8, VECTORS = ROWS * GROUPS };
+    aq_coded coded = {.scheme = {1, 4, 8, 2},
+                      .codes = zeros(backend, AQ_U16, AQ_DIMS(ROWS, GROUPS, 1)),
+                      .codebooks = normal(backend, AQ_DIMS(1, 16, 2, 8), 1),
+                      .scales = zeros(backend, AQ_F32, AQ_DIMS(ROWS))};
+    for (int n = 0; n < VECTORS; n++) ((uint16_t *)coded.codes.data)[n] = (uint16_t)(n % 16);
+    aq_tensor weight = normal(backend, AQ_DIMS(OUT, IN), 2),
+              decoded = zeros(backend, AQ_F32, AQ_DIMS(OUT, IN));
+    aq_tensor points = zeros(backend, AQ_F32, AQ_DIMS(VECTORS, 16)),
+              grad = zeros(backend, AQ_F32, AQ_DIMS(1, 16, 2, 8));
+    aq_tensor order = zeros(backend, AQ_U32, AQ_DIMS(1, VECTORS)),
+              offsets = zeros(backend, AQ_U32, AQ_DIMS(1, 17));
+    aq_tensor scales = zeros(backend, AQ_F32, AQ_DIMS(ROWS)),
+              codes = aq_tensor_reshape(&coded.codes, AQ_DIMS(VECTORS, 1));
+    aq_tensor list = aq_tensor_reshape(&order, AQ_DIMS(VECTORS)),
+              starts = aq_tensor_reshape(&offsets, AQ_DIMS(17));
+    AQ_CHECK(aq_group_norms(&weight, &coded.scales));
+    AQ_CHECK(aq_scaled_vectors(&weight, &coded.scales, 8, &points));
+    AQ_CHECK(aq_decode(&coded, &decoded));
+    AQ_CHECK(aq_sort_codes(&codes, 0, &list, &starts));
+    AQ_CHECK(aq_coded_grad(&coded, &order, &offsets, &weight, &grad, &scales));
+    aq_tensor *const results[] = {&coded.scales, &points, &decoded, &grad, &scales, &order};
+    uint64_t sum = 0;
+    for (int i = 0; i < 6; i++) sum = mix_bytes(sum, results[i]);
+    aq_tensor *const rest[] = {&coded.codes, &coded.codebooks, &weight, &offsets};
+    for (int i = 0; i < 4; i++) aq_tensor_free(rest[i]);
+    return sum;
+}
+
+/* One group of a code pass with four hypotheses a row. */
+static uint64_t work_search(aq_backend *backend) {
+    enum { ROWS = 61, IN = 72, BEAM = 4 };
+    const int codebook_order[2] = {1, 0};
+    aq_coded coded = {.scheme = {2, 5, 8, 1},
+                      .codes = zeros(backend, AQ_U16, AQ_DIMS(ROWS, IN / 8, 2)),
+                      .codebooks = normal(backend, AQ_DIMS(2, 32, 1, 8), 1),
+                      .scales = normal(backend, AQ_DIMS(ROWS), 2)};
+    aq_tensor gram = normal(backend, AQ_DIMS(IN, IN), 3),
+              norms = zeros(backend, AQ_F32, AQ_DIMS(2, 32));
+    aq_tensor old = normal(backend, AQ_DIMS(ROWS, BEAM, 1, IN), 4),
+              residual = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, IN));
+    aq_tensor losses = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM)),
+              ancestors = zeros(backend, AQ_U8, AQ_DIMS(ROWS, BEAM));
+    aq_tensor choices = zeros(backend, AQ_U16, AQ_DIMS(ROWS, BEAM, 2)),
+              delta = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, 8));
+    aq_tensor blocks = aq_tensor_reshape(&coded.codebooks, AQ_DIMS(64, 1, 8)),
+              all = aq_tensor_reshape(&norms, AQ_DIMS(64));
+    aq_tensor gram_rows = aq_tensor_rows(&gram, 16, 8);
+    AQ_CHECK(aq_entry_norms(&blocks, &gram, 16, &all));
+    AQ_CHECK(aq_search_group(&(aq_group_search){&coded, &gram, &norms, &old, codebook_order, 2,
+                                                &losses, &ancestors, &choices, &delta}));
+    AQ_CHECK(aq_residual_update(&delta, &gram_rows, &ancestors, &old, &residual));
+    aq_tensor *const results[] = {&norms, &residual, &losses, &ancestors, &choices, &delta};
+    uint64_t sum = 0;
+    for (int i = 0; i < 6; i++) sum = mix_bytes(sum, results[i]);
+    aq_tensor *const rest[] = {&coded.codes, &coded.codebooks, &coded.scales, &gram, &old};
+    for (int i = 0; i < 5; i++) aq_tensor_free(rest[i]);
+    return sum;
+}
+
 static uint64_t work_attention(aq_backend *backend) {
     const aq_attention shape = {3, 150, 4, 2, 24, AQ_PRECISE};
     aq_tensor q = normal(backend, AQ_DIMS(450, 96), 1), k = normal(backend, AQ_DIMS(450, 48), 2);
@@ -152,6 +214,14 @@ static void clusters_do_not_depend_on_threads(void) {
     check_threads(work_clusters);
 }
 
+static void coded_weights_do_not_depend_on_threads(void) {
+    check_threads(work_coded);
+}
+
+static void searches_do_not_depend_on_threads(void) {
+    check_threads(work_search);
+}
+
 static void attention_does_not_depend_on_threads(void) {
     check_threads(work_attention);
 }
@@ -188,6 +258,8 @@ int main(int argc, char **argv) {
                                     AQ_CASE(sums_do_not_depend_on_threads),
                                     AQ_CASE(elements_do_not_depend_on_threads),
                                     AQ_CASE(clusters_do_not_depend_on_threads),
+                                    AQ_CASE(coded_weights_do_not_depend_on_threads),
+                                    AQ_CASE(searches_do_not_depend_on_threads),
                                     AQ_CASE(attention_does_not_depend_on_threads),
                                     AQ_CASE(norms_do_not_depend_on_threads),
                                     AQ_CASE(negative_threads_are_refused),
