@@ -147,9 +147,11 @@ static void print_blocks(const aq_ledger *ledger) {
 }
 
 static void print_phases(const aq_run_summary *summary) {
+    printf("\n%-20s %10s\n", "phase", "seconds");
     for (int phase = 0; phase < AQ_PHASE_COUNT; phase++)
-        printf("%-16s %10.1f s\n", aq_phase_name((aq_phase)phase), summary->work.seconds[phase]);
-    printf("%-16s %10.1f s\n", "whole run", summary->seconds);
+        printf("%-20s %10.1f\n", aq_phase_name((aq_phase)phase), summary->work.seconds[phase]);
+    printf("%-20s %10.1f\n", "all ranks together", aq_phases_total(&summary->work));
+    printf("%-20s %10.1f\n\n", "start to end", summary->seconds);
 }
 
 static void print_summary(const aq_session *session, const aq_run_summary *summary) {
@@ -161,7 +163,7 @@ static void print_summary(const aq_session *session, const aq_run_summary *summa
     }
     print_blocks(&summary->ledger);
     print_phases(summary);
-    printf("bits per weight  %10.4f\n", aq_session_bits(session));
+    printf("bits per weight: %.4f\n", aq_session_bits(session));
     printf("written: %s and %zu block %s in %s/blocks\n", directory->model_path, made,
            made == 1 ? "file" : "files", directory->path);
 }

@@ -20,8 +20,9 @@ enum { MAX_WIDTH = 200, PLACE_WIDTH = 58 };
 
 struct aq_progress {
     aq_watch watch;
-    pthread_mutex_t lock; /* the log's hook may come from any thread */
-    bool live, drawn;     /* drawn: the live line stands on the terminal */
+    pthread_mutex_t calls; /* held by every public call, taken before the log's lock ... */
+    pthread_mutex_t lock;  /* ... and this one, over the terminal, after it (the log's hook) */
+    bool live, drawn;      /* drawn: the live line stands on the terminal */
     size_t blocks, finished_before, finished, workers;
     size_t block; /* the one at hand */
     char part[48];
@@ -167,11 +168,13 @@ static void show_step(aq_progress *progress) {
 
 void aq_progress_step(aq_progress *progress, const char *phase, int done, int total) {
     if (!progress) return;
+    pthread_mutex_lock(&progress->calls);
     progress->phase = phase;
     progress->done = done;
     progress->total = total > 0 ? total : 1;
     update_share(progress);
     show_step(progress);
+    pthread_mutex_unlock(&progress->calls);
 }
 
 static aq_status watch_step(const aq_watch *watch, const char *phase, int done, int total) {
@@ -197,6 +200,7 @@ aq_status aq_progress_begin(const aq_progress_plan *plan, aq_progress **progress
         .began = aq_seconds(),
         .shown = aq_seconds(),
     };
+    pthread_mutex_init(&made->calls, NULL);
     pthread_mutex_init(&made->lock, NULL);
     if (made->live) aq_log_before(clear_line, made);
     *progress = made;
@@ -207,47 +211,63 @@ void aq_progress_end(aq_progress *progress) {
     if (!progress) return;
     aq_log_before(NULL, NULL);
     clear_line(progress);
+    pthread_mutex_destroy(&progress->calls);
     pthread_mutex_destroy(&progress->lock);
     free(progress);
 }
 
-void aq_progress_block(aq_progress *progress, size_t block) {
-    if (!progress) return;
+static void begin_block(aq_progress *progress, size_t block) {
     progress->block = block;
     progress->block_share = progress->part_share = 0;
     progress->part[0] = 0;
     progress->phase = NULL;
 }
 
+void aq_progress_block(aq_progress *progress, size_t block) {
+    if (!progress) return;
+    pthread_mutex_lock(&progress->calls);
+    begin_block(progress, block);
+    pthread_mutex_unlock(&progress->calls);
+}
+
 void aq_progress_part(aq_progress *progress, const char *name, double share) {
     if (!progress) return;
+    pthread_mutex_lock(&progress->calls);
     snprintf(progress->part, sizeof progress->part, "%s", name);
     progress->part_share = share;
     progress->phase = NULL;
+    pthread_mutex_unlock(&progress->calls);
 }
 
-void aq_progress_part_done(aq_progress *progress, double error) {
-    if (!progress) return;
-    progress->block_share += progress->part_share;
-    progress->part_share = 0;
-    progress->phase = NULL;
-    update_share(progress);
-    if (progress->live || !due(progress, part_line_seconds)) return;
+static void say_part_done(aq_progress *progress, double error) {
     char found[32] = "done";
     if (!isnan(error)) snprintf(found, sizeof found, "error %.4g", error);
     aq_log_info("block %zu %s: %s (%s)", progress->block, progress->part, found,
                 describe_share(progress).text);
 }
 
+void aq_progress_part_done(aq_progress *progress, double error) {
+    if (!progress) return;
+    pthread_mutex_lock(&progress->calls);
+    progress->block_share += progress->part_share;
+    progress->part_share = 0;
+    progress->phase = NULL;
+    update_share(progress);
+    if (!progress->live && due(progress, part_line_seconds)) say_part_done(progress, error);
+    pthread_mutex_unlock(&progress->calls);
+}
+
 void aq_progress_block_done(aq_progress *progress, size_t block, double error, double seconds) {
     if (!progress) return;
+    pthread_mutex_lock(&progress->calls);
     progress->finished++;
-    if (block == progress->block) aq_progress_block(progress, block);
+    if (block == progress->block) begin_block(progress, block);
     update_share(progress);
     progress->shown = aq_seconds();
     aq_log_info("block %zu done in %s: error %.4g (%zu of %zu done, %s)", block,
                 describe(seconds).text, error, progress->finished, progress->blocks,
                 describe_share(progress).text);
+    pthread_mutex_unlock(&progress->calls);
 }
 
 const aq_watch *aq_progress_watch(const aq_progress *progress) {

@@ -7,6 +7,8 @@
  *
  * The share done counts finished blocks and, in the block at hand, finished parts: its linears and
  * whatever else takes time. The time left follows from the time that this run's share took.
+ *
+ * Calls may come from several threads.
  */
 #ifndef AQ_RUN_PROGRESS_H
 #define AQ_RUN_PROGRESS_H
