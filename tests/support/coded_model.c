@@ -21,7 +21,7 @@ const char *aq_test_biased_model(void) {
 
 const char *aq_test_tied_model(void) {
     static char path[AQ_TEST_PATH];
-    snprintf(path, sizeof path, "%s/../../examples/tiny-llama", aq_test_data());
+    snprintf(path, sizeof path, "%s/tiny-llama", aq_test_examples());
     return path;
 }
 
