@@ -1,4 +1,4 @@
-#include "run/config.h"
+#include "run/config_table.h"
 #include "suite.h"
 
 #include <dirent.h>
@@ -265,7 +265,7 @@ static void help_has_one_line_a_setting(void) {
     aq_config_help(stream);
     fclose(stream);
     for (const char *at = text; (at = strchr(at, '\n')); at++) lines++;
-    CU_ASSERT_EQUAL(lines, 24);
+    CU_ASSERT_EQUAL(lines, aq_setting_count);
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "quantizer.beam"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "from 1 to 16; default 1"));
     free(text);

@@ -25,14 +25,14 @@ void aq_config_free(aq_config *config) {
 
 aq_status aq_config_set(const char *assignment, aq_config *config) {
     const char *equals = strchr(assignment, '=');
-    AQ_REQUIRE(equals, AQ_INVALID, "--set %s: expected key=value", assignment);
+    AQ_REQUIRE(equals, AQ_INVALID, "--set: expected key=value, found %s", assignment);
     char *key = strndup(assignment, (size_t)(equals - assignment));
     AQ_REQUIRE(key, AQ_MEMORY, "out of memory");
     const aq_setting *setting = aq_setting_find(key);
     aq_status status =
         setting ? aq_setting_set(setting, equals + 1, config) : aq_setting_unknown(key);
     free(key);
-    return status == AQ_OK ? AQ_OK : aq_error_at(status, "--set");
+    return status;
 }
 
 static aq_status check_required(const aq_config *config) {

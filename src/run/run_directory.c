@@ -56,23 +56,28 @@ aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t 
 
 /* ---- getting ready ---- */
 
+/* One folder; fine if it is there. */
+static aq_status make_one_folder(const char *path) {
+    struct stat found;
+    if (mkdir(path, 0777) == 0) return AQ_OK;
+    int failure = errno == EEXIST ? ENOTDIR : errno;
+    if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) return AQ_OK;
+    return AQ_FAIL(AQ_IO, "%s: cannot be made: %s", path, strerror(failure));
+}
+
 /* The directory and its parents. */
 static aq_status make_folder(const char *path) {
     char *partial = strdup(path);
     AQ_REQUIRE(partial, AQ_MEMORY, "out of memory");
-    int failure = 0;
-    for (char *slash = strchr(partial + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    aq_status status = AQ_OK;
+    for (char *slash = partial; status == AQ_OK && (slash = strchr(slash + 1, '/'));) {
         *slash = 0;
-        mkdir(partial, 0777); /* the last one tells whether all went well */
+        status = make_one_folder(partial);
         *slash = '/';
     }
-    if (mkdir(partial, 0777) != 0) failure = errno;
-    struct stat found;
-    if (failure == EEXIST && stat(partial, &found) == 0)
-        failure = S_ISDIR(found.st_mode) ? 0 : ENOTDIR;
+    if (status == AQ_OK) status = make_one_folder(partial);
     free(partial);
-    AQ_REQUIRE(!failure, AQ_IO, "%s: cannot be made: %s", path, strerror(failure));
-    return AQ_OK;
+    return status;
 }
 
 static bool is_temporary(const char *name) {
