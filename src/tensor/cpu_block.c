@@ -93,7 +93,8 @@ aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *o
     const float *g = gate->data, *u = up->data;
     float *result = out->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN)                            \
+    num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) result[i] = g[i] * sigmoid(g[i]) * u[i];
     return AQ_OK;
 }
@@ -103,7 +104,8 @@ aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *
     const float *d = dout->data;
     float *g = gate->data, *u = up->data;
     size_t count = aq_tensor_count(gate);
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(gate))
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN)                            \
+    num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) {
         float s = sigmoid(g[i]), activated = g[i] * s;
         g[i] = d[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));

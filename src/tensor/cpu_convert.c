@@ -46,7 +46,7 @@ static void write_piece(const double *values, aq_tensor *x, size_t first, size_t
 
 aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target) {
     size_t count = aq_tensor_count(source);
-#pragma omp parallel for num_threads(cpu_threads(source))
+#pragma omp parallel for if (count > CPU_RUN) num_threads(cpu_threads(source))
     for (size_t first = 0; first < count; first += PIECE) {
         double values[PIECE];
         size_t length = count - first < PIECE ? count - first : PIECE;
@@ -60,7 +60,7 @@ aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target)
 aq_status cpu_count_nonfinite(const aq_tensor *x, aq_tensor *count) {
     size_t total = aq_tensor_count(x);
     uint32_t found = 0; /* a sum of integers has the same bits in any order */
-#pragma omp parallel for num_threads(cpu_threads(x)) reduction(+ : found)
+#pragma omp parallel for if (total > CPU_RUN) num_threads(cpu_threads(x)) reduction(+ : found)
     for (size_t first = 0; first < total; first += PIECE) {
         double values[PIECE];
         size_t length = total - first < PIECE ? total - first : PIECE;

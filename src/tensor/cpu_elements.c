@@ -19,10 +19,10 @@ aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y) {
     float *to = y->data;
     size_t count = aq_tensor_count(x);
     if (beta == 0.0f) {
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(x))
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(cpu_threads(x))
         for (size_t i = 0; i < count; i++) to[i] = alpha * from[i];
     } else {
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(cpu_threads(x))
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(cpu_threads(x))
         for (size_t i = 0; i < count; i++) to[i] = alpha * from[i] + beta * to[i];
     }
     return AQ_OK;
@@ -42,7 +42,7 @@ aq_status cpu_dot_add(const aq_tensor *x, const aq_tensor *y, double factor, aq_
     size_t count = aq_tensor_count(x), chunks = (count + DOT_CHUNK - 1) / DOT_CHUNK;
     double *partial;
     AQ_TRY(cpu_scratch(chunks * sizeof *partial, &partial));
-#pragma omp parallel for num_threads(cpu_threads(x))
+#pragma omp parallel for if (chunks > 1) num_threads(cpu_threads(x))
     for (size_t chunk = 0; chunk < chunks; chunk++) {
         size_t first = chunk * DOT_CHUNK;
         size_t length = count - first < DOT_CHUNK ? count - first : DOT_CHUNK;
@@ -84,7 +84,7 @@ aq_status cpu_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
 }
 
 static void keep_larger(const float *x, size_t count, int threads, float *largest) {
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(threads)
     for (size_t i = 0; i < count; i++) largest[i] = largest[i] >= x[i] ? largest[i] : x[i];
 }
 
@@ -97,13 +97,13 @@ aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tens
     const float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon;
     const float rate = (float)(step->learning_rate / (1.0 - pow(beta1, step->step)));
     const float root = (float)(1.0 / sqrt(1.0 - pow(beta2, step->step)));
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(threads)
     for (size_t i = 0; i < count; i++) {
         m1[i] = beta1 * m1[i] + (1.0f - beta1) * g[i];
         m2[i] = beta2 * m2[i] + (1.0f - beta2) * g[i] * g[i];
     }
     if (largest) keep_larger(m2, count, threads, largest->data);
-#pragma omp parallel for schedule(static, CPU_RUN) num_threads(threads)
+#pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(threads)
     for (size_t i = 0; i < count; i++) p[i] -= rate * m1[i] / (sqrtf(top[i]) * root + epsilon);
     return AQ_OK;
 }
