@@ -2,9 +2,11 @@
 #include "store/h5.h"
 #include "suite.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,6 +142,30 @@ static void a_place_that_cannot_be_written_is_named(void) {
     CU_ASSERT_NOT_EQUAL(access(aq_test_path("occupied.partial", temporary), F_OK), 0);
 }
 
+static void a_full_disk_is_reported_and_leaves_nothing(void) {
+    enum { ROOM = 100000, COUNT = 1 << 20 };
+    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
+    struct rlimit before, small;
+    float *values = calloc(COUNT, sizeof *values);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    small = (struct rlimit){.rlim_cur = ROOM, .rlim_max = before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    aq_h5 file;
+    AQ_CHECK(aq_h5_create(aq_test_path("full.h5", path), &file));
+    aq_status status = aq_h5_write(&file, "values", AQ_F32, AQ_DIMS(COUNT), values);
+    if (status == AQ_OK)
+        status = aq_h5_commit(&file);
+    else
+        aq_h5_close(&file);
+    setrlimit(RLIMIT_FSIZE, &before);
+    CU_ASSERT_EQUAL(status, AQ_IO);
+    CU_ASSERT_PTR_NOT_NULL(strstr(aq_error_text(), "full.h5"));
+    CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
+    CU_ASSERT_NOT_EQUAL(access(aq_test_path("full.h5.partial", temporary), F_OK), 0);
+    free(values);
+}
+
 static void a_link_to_another_file_is_refused(void) {
     char target[AQ_TEST_PATH], path[AQ_TEST_PATH];
     write_sample("target.h5", target);
@@ -191,6 +217,7 @@ int main(int argc, char **argv) {
         {"nothing_stands_under_the_name_before_the_commit",
          nothing_stands_under_the_name_before_the_commit},
         {"a_place_that_cannot_be_written_is_named", a_place_that_cannot_be_written_is_named},
+        {"a_full_disk_is_reported_and_leaves_nothing", a_full_disk_is_reported_and_leaves_nothing},
         {"a_link_to_another_file_is_refused", a_link_to_another_file_is_refused},
         {"large_datasets_are_cut_into_chunks_of_a_mebibyte",
          large_datasets_are_cut_into_chunks_of_a_mebibyte},
