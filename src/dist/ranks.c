@@ -5,9 +5,21 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { TEXT_SIZE = 1024 };
+
+/* Ranks that may use the same cores share them evenly; cores that a launcher gave to one rank alone
+ * are its own: mine * (cores of the node's ranks) / (cores of each, added up). */
+static int share_cores(MPI_Comm node) {
+    cpu_set_t mine, all;
+    CPU_ZERO(&mine);
+    sched_getaffinity(0, sizeof mine, &mine);
+    int count = CPU_COUNT(&mine), sum;
+    MPI_Allreduce(&mine, &all, sizeof mine, MPI_BYTE, MPI_BOR, node);
+    MPI_Allreduce(&count, &sum, 1, MPI_INT, MPI_SUM, node);
+    int share = sum > 0 ? count * CPU_COUNT(&all) / sum : 1;
+    return share > 1 ? share : 1;
+}
 
 aq_status aq_ranks_open(aq_ranks *ranks) {
     int provided;
@@ -18,6 +30,7 @@ aq_status aq_ranks_open(aq_ranks *ranks) {
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, &ranks->local_rank);
     MPI_Comm_size(node, &ranks->local_size);
+    ranks->cores = share_cores(node);
     MPI_Comm_free(&node);
     AQ_REQUIRE(provided == MPI_THREAD_MULTIPLE, AQ_COMM,
                "this MPI does not let several threads communicate (MPI_THREAD_MULTIPLE), which the "
@@ -58,15 +71,8 @@ bool aq_ranks_all(const aq_ranks *ranks, bool mine) {
     return ranks->size == 1 ? mine : least(mine) != 0;
 }
 
-static int usable_cores(void) {
-    cpu_set_t cores;
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-}
-
 int aq_ranks_threads(const aq_ranks *ranks, long wanted) {
     const char *environment = getenv("OMP_NUM_THREADS");
-    long threads = wanted;
-    if (threads == 0 && environment) threads = strtol(environment, NULL, 10);
-    if (threads <= 0) threads = usable_cores() / ranks->local_size;
-    return threads > 1 ? (int)threads : 1;
+    if (wanted == 0 && environment) wanted = strtol(environment, NULL, 10);
+    return wanted > 0 ? (int)wanted : ranks->cores;
 }

@@ -14,6 +14,7 @@
 typedef struct aq_ranks {
     int rank, size;             /* in the run */
     int local_rank, local_size; /* on this node */
+    int cores;                  /* this rank's share of those it may use, at least 1 */
 } aq_ranks;
 
 /* Starts MPI; aq_ranks_close must follow whatever this returns. COMM if the MPI does not let
@@ -29,7 +30,7 @@ aq_status aq_ranks_agree(const aq_ranks *ranks, aq_status mine);
 bool aq_ranks_all(const aq_ranks *ranks, bool mine);
 
 /* CPU threads for this rank: `wanted` if it is not 0, else OMP_NUM_THREADS where it is set, else
- * this node's usable cores over its ranks, at least 1. */
+ * its share of cores. */
 int aq_ranks_threads(const aq_ranks *ranks, long wanted);
 
 #endif

@@ -37,4 +37,14 @@ refused few-tokens '100000 sequences' --set calibration.sequences=100000
 refused unknown-option '--bogus' --bogus
 refused bad-progress 'live' --progress loud
 
+# Each rank has its own command line here; only the second one is wrong.
+one_rank_wrong() {
+  local right=("$program" quantize configs/tiny.yaml --backend cpu --output "$folder/alone")
+  timeout 120 mpirun --bind-to none --oversubscribe -n 1 "${right[@]}" : -n 1 "${right[@]}" --set model=/nowhere \
+    >"$folder/alone.log" 2>&1
+}
+check "a rank that alone cannot start ends all" ends_with_1 one_rank_wrong
+check "... and is named" says alone 'error: rank 1: /nowhere'
+check "... in one line" one_error alone
+check "... before anything is written" fails test -e "$folder/alone"
 finish
