@@ -32,11 +32,12 @@ else()
 endif()
 
 function(aqlm_add_cuda target)
-  file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu ${PROJECT_SOURCE_DIR}/cuda/*.c)
   add_library(aqlm_cuda STATIC ${cuda_sources})
   target_include_directories(aqlm_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/cuda)
   target_compile_features(aqlm_cuda PRIVATE cuda_std_17)
-  target_compile_options(aqlm_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra -lineinfo>)
+  target_compile_options(aqlm_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
+    --extended-lambda -lineinfo -Xcompiler=-Wall,-Wextra>)
   target_link_libraries(aqlm_cuda PUBLIC CUDA::cublas CUDA::cudart ${NCCL_LIBRARY})
   target_link_libraries(${target} PUBLIC aqlm_cuda)
   # aq_raise and the op table's checks live in the C library.

@@ -1,0 +1,210 @@
+#include "cuda.h"
+
+#include <stdlib.h>
+
+enum { WORKSPACE_BYTES = 32 << 20, MIN_CAPABILITY = 8 };
+
+aq_status cuda_raise(cudaError_t code, const char *file, int line) {
+    cudaGetLastError();
+    return aq_raise(code == cudaErrorMemoryAllocation ? AQ_MEMORY : AQ_DEVICE, file, line,
+                    "CUDA: %s (%s)", cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+aq_status cuda_raise_blas(cublasStatus_t code, const char *file, int line) {
+    return aq_raise(code == CUBLAS_STATUS_ALLOC_FAILED ? AQ_MEMORY : AQ_DEVICE, file, line,
+                    "cuBLAS: %s", cublasGetStatusName(code));
+}
+
+static cuda_state *state_of(const aq_backend *backend) {
+    return backend->state;
+}
+
+static aq_status cuda_finish(aq_backend *backend) {
+    CUDA_TRY(cudaStreamSynchronize(state_of(backend)->stream));
+    return AQ_OK;
+}
+
+/* Memory that the pool holds but nobody uses is free for the next allocation. */
+static aq_status cuda_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
+    cudaMemPool_t pool;
+    uint64_t reserved, used;
+    CUDA_TRY(cudaMemGetInfo(free_bytes, total_bytes));
+    CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state_of(backend)->device));
+    CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
+    CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
+    *free_bytes += reserved > used ? (size_t)(reserved - used) : 0;
+    return AQ_OK;
+}
+
+static aq_status cuda_allocate(aq_backend *backend, size_t bytes, void **data) {
+    cudaError_t code = cudaMallocAsync(data, bytes, state_of(backend)->stream);
+    if (code != cudaErrorMemoryAllocation) {
+        CUDA_TRY(code);
+        return AQ_OK;
+    }
+    cudaGetLastError();
+    *data = NULL;
+    size_t free_bytes = 0, total_bytes = 0;
+    AQ_TRY(cuda_memory(backend, &free_bytes, &total_bytes));
+    return AQ_FAIL(AQ_MEMORY,
+                   "%.3f GB of GPU memory were asked for, but only %.3f of %.3f GB are free",
+                   1e-9 * (double)bytes, 1e-9 * (double)free_bytes, 1e-9 * (double)total_bytes);
+}
+
+static void cuda_release(aq_backend *backend, void *data) {
+    cudaFreeAsync(data, state_of(backend)->stream);
+}
+
+static aq_status cuda_allocate_host(aq_backend *backend, size_t bytes, void **data) {
+    (void)backend;
+    cudaError_t code = cudaHostAlloc(data, bytes, cudaHostAllocDefault);
+    if (code == cudaSuccess) return AQ_OK;
+    *data = NULL;
+    cudaGetLastError();
+    return AQ_FAIL(code == cudaErrorMemoryAllocation ? AQ_MEMORY : AQ_DEVICE,
+                   "%.3f GB of pinned host memory cannot be had: %s", 1e-9 * (double)bytes,
+                   cudaGetErrorString(code));
+}
+
+static void cuda_release_host(aq_backend *backend, void *data) {
+    cuda_finish(backend);
+    cudaFreeHost(data);
+}
+
+static aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes) {
+    CUDA_TRY(
+        cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, state_of(backend)->stream));
+    return cuda_finish(backend);
+}
+
+static aq_status cuda_download(aq_backend *backend, const void *source, void *host, size_t bytes) {
+    CUDA_TRY(
+        cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, state_of(backend)->stream));
+    return cuda_finish(backend);
+}
+
+static aq_status cuda_copy(aq_backend *backend, const void *source, void *target, size_t bytes) {
+    CUDA_TRY(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToDevice,
+                             state_of(backend)->stream));
+    return AQ_OK;
+}
+
+static aq_status cuda_zero(aq_backend *backend, void *target, size_t bytes) {
+    CUDA_TRY(cudaMemsetAsync(target, 0, bytes, state_of(backend)->stream));
+    return AQ_OK;
+}
+
+/* Also for a backend whose opening failed half-way. */
+static void cuda_close(aq_backend *backend) {
+    cuda_state *state = state_of(backend);
+    if (state->stream) cudaStreamSynchronize(state->stream);
+    if (state->blas) cublasDestroy(state->blas);
+    if (state->workspace) cudaFree(state->workspace);
+    if (state->stream) cudaStreamDestroy(state->stream);
+    free(state);
+    free(backend);
+}
+
+static const aq_ops cuda_ops = {
+    .allocate = cuda_allocate,
+    .release = cuda_release,
+    .allocate_host = cuda_allocate_host,
+    .release_host = cuda_release_host,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .finish = cuda_finish,
+    .memory = cuda_memory,
+    .close = cuda_close,
+    .fill = cuda_fill,
+    .convert = cuda_convert,
+    .axpby = cuda_axpby,
+    .dot_add = cuda_dot_add,
+    .count_nonfinite = cuda_count_nonfinite,
+    .bias_add = cuda_bias_add,
+    .bias_grad = cuda_bias_grad,
+    .matmul = cuda_matmul,
+    .gram_add = cuda_gram_add,
+    .group_norms = cuda_group_norms,
+    .scaled_vectors = cuda_scaled_vectors,
+    .entry_norms = cuda_entry_norms,
+    .nearest = cuda_nearest,
+    .subtract_entries = cuda_subtract_entries,
+    .sort_codes = cuda_sort_codes,
+    .cluster_means = cuda_cluster_means,
+    .decode = cuda_decode,
+    .coded_grad = cuda_coded_grad,
+    .adam_step = cuda_adam_step,
+    .search_group = cuda_search_group,
+    .residual_update = cuda_residual_update,
+    .trace_back = cuda_trace_back,
+    .rms_norm = cuda_rms_norm,
+    .rms_norm_grad = cuda_rms_norm_grad,
+    .rotate = cuda_rotate,
+    .attention = cuda_attention,
+    .attention_grad = cuda_attention_grad,
+    .silu_gate = cuda_silu_gate,
+    .silu_gate_grad = cuda_silu_gate_grad,
+    .cross_entropy_add = cuda_cross_entropy_add,
+};
+
+/* Without a driver cudaGetDeviceCount leaves its argument as it was. */
+int aq_cuda_device_count(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError();
+    return 0;
+}
+
+static aq_status check_device(int device) {
+    int count = 0, major = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    cudaGetLastError();
+    AQ_REQUIRE(code == cudaSuccess, AQ_DEVICE, "no CUDA device can be used: %s",
+               cudaGetErrorString(code));
+    AQ_REQUIRE(device >= 0 && device < count, AQ_DEVICE,
+               "CUDA device %d was asked for, but this machine has %d (numbered from 0)", device,
+               count);
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    AQ_REQUIRE(major >= MIN_CAPABILITY, AQ_DEVICE,
+               "CUDA device %d has compute capability %d.x, but %d.0 or newer is needed", device,
+               major, MIN_CAPABILITY);
+    return AQ_OK;
+}
+
+/* Freed tensors' memory stays in the pool, so that allocating is cheap in the inner loops. */
+static aq_status open_state(cuda_state *state) {
+    cudaMemPool_t pool;
+    uint64_t keep_all = UINT64_MAX;
+    CUDA_TRY(cudaSetDevice(state->device));
+    CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state->device));
+    CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+    CUDA_TRY(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
+    CUDA_TRY(cudaMalloc(&state->workspace, WORKSPACE_BYTES));
+    CUBLAS_TRY(cublasCreate(&state->blas));
+    CUBLAS_TRY(cublasSetStream(state->blas, state->stream));
+    CUBLAS_TRY(cublasSetWorkspace(state->blas, state->workspace, WORKSPACE_BYTES));
+    return AQ_OK;
+}
+
+aq_status aq_cuda_open(int device, aq_backend **backend) {
+    *backend = NULL;
+    AQ_TRY(check_device(device));
+    aq_backend *made = calloc(1, sizeof *made);
+    cuda_state *state = calloc(1, sizeof *state);
+    if (!made || !state) {
+        free(made);
+        free(state);
+        return AQ_FAIL(AQ_MEMORY, "no memory for the CUDA backend's state");
+    }
+    state->device = device;
+    *made = (aq_backend){.name = "cuda", .ops = &cuda_ops, .state = state};
+    aq_status status = open_state(state);
+    if (status != AQ_OK) {
+        cuda_close(made);
+        return aq_error_at(status, "CUDA device %d", device);
+    }
+    *backend = made;
+    return AQ_OK;
+}

@@ -1,0 +1,155 @@
+#include "launch.h"
+
+#include <cmath>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+template <class Number> static aq_status fill_as(float value, aq_tensor *x) {
+    Number *values = static_cast<Number *>(x->data);
+    return cuda_each(cuda_state_of(x), aq_tensor_count(x),
+                     [=] __device__(size_t i) { values[i] = value; });
+}
+
+aq_status cuda_fill(float value, aq_tensor *x) {
+    return x->dtype == AQ_F64 ? fill_as<double>(value, x) : fill_as<float>(value, x);
+}
+
+static __device__ inline double widened(float value) {
+    return value;
+}
+static __device__ inline double widened(double value) {
+    return value;
+}
+static __device__ inline double widened(__half value) {
+    return __half2float(value);
+}
+static __device__ inline double widened(__nv_bfloat16 value) {
+    return __bfloat162float(value);
+}
+
+/* Straight from float64, so that a value is rounded once. */
+static __device__ inline void round_into(double value, float *target) {
+    *target = (float)value;
+}
+static __device__ inline void round_into(double value, double *target) {
+    *target = value;
+}
+static __device__ inline void round_into(double value, __half *target) {
+    *target = __double2half(value);
+}
+static __device__ inline void round_into(double value, __nv_bfloat16 *target) {
+    *target = __double2bfloat16(value);
+}
+
+template <class Source, class Target>
+static aq_status convert_between(const aq_tensor *source, double factor, aq_tensor *target) {
+    const Source *from = static_cast<const Source *>(source->data);
+    Target *to = static_cast<Target *>(target->data);
+    return cuda_each(cuda_state_of(source), aq_tensor_count(source),
+                     [=] __device__(size_t i) { round_into(widened(from[i]) * factor, &to[i]); });
+}
+
+template <class Source>
+static aq_status convert_from(const aq_tensor *source, double factor, aq_tensor *target) {
+    switch (target->dtype) {
+    case AQ_F32:
+        return convert_between<Source, float>(source, factor, target);
+    case AQ_F64:
+        return convert_between<Source, double>(source, factor, target);
+    case AQ_F16:
+        return convert_between<Source, __half>(source, factor, target);
+    case AQ_BF16:
+        return convert_between<Source, __nv_bfloat16>(source, factor, target);
+    default:
+        return AQ_FAIL(AQ_SHAPE, "convert does not write %s", aq_dtype_name(target->dtype));
+    }
+}
+
+aq_status cuda_convert(const aq_tensor *source, double factor, aq_tensor *target) {
+    switch (source->dtype) {
+    case AQ_F32:
+        return convert_from<float>(source, factor, target);
+    case AQ_F64:
+        return convert_from<double>(source, factor, target);
+    case AQ_F16:
+        return convert_from<__half>(source, factor, target);
+    case AQ_BF16:
+        return convert_from<__nv_bfloat16>(source, factor, target);
+    default:
+        return AQ_FAIL(AQ_SHAPE, "convert does not read %s", aq_dtype_name(source->dtype));
+    }
+}
+
+aq_status cuda_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y) {
+    const float *added = cuda_floats(x);
+    float *target = cuda_floats(y);
+    return cuda_each(cuda_state_of(y), aq_tensor_count(y), [=] __device__(size_t i) {
+        target[i] = beta == 0 ? alpha * added[i] : alpha * added[i] + beta * target[i];
+    });
+}
+
+aq_status cuda_dot_add(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum) {
+    const float *left = cuda_floats(x), *right = cuda_floats(y);
+    return cuda_add_sum(
+        cuda_state_of(x), aq_tensor_count(x),
+        [=] __device__(size_t i) { return (double)left[i] * (double)right[i]; }, factor,
+        static_cast<double *>(sum->data));
+}
+
+/* Adding integers in any order gives the same count. */
+template <class Number> static aq_status count_as(const aq_tensor *x, aq_tensor *count) {
+    const Number *values = static_cast<const Number *>(x->data);
+    unsigned *found = static_cast<unsigned *>(count->data);
+    return cuda_each(cuda_state_of(x), aq_tensor_count(x), [=] __device__(size_t i) {
+        if (!isfinite(widened(values[i]))) atomicAdd(found, 1u);
+    });
+}
+
+aq_status cuda_count_nonfinite(const aq_tensor *x, aq_tensor *count) {
+    switch (x->dtype) {
+    case AQ_F32:
+        return count_as<float>(x, count);
+    case AQ_F64:
+        return count_as<double>(x, count);
+    case AQ_F16:
+        return count_as<__half>(x, count);
+    case AQ_BF16:
+        return count_as<__nv_bfloat16>(x, count);
+    default:
+        return AQ_FAIL(AQ_SHAPE, "count_nonfinite does not read %s", aq_dtype_name(x->dtype));
+    }
+}
+
+aq_status cuda_bias_add(const aq_tensor *bias, aq_tensor *x) {
+    const float *added = cuda_floats(bias);
+    float *target = cuda_floats(x);
+    size_t columns = x->shape[1];
+    return cuda_each(cuda_state_of(x), aq_tensor_count(x),
+                     [=] __device__(size_t i) { target[i] += added[i % columns]; });
+}
+
+aq_status cuda_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
+    const float *gradient = cuda_floats(dx);
+    size_t columns = dx->shape[1];
+    return cuda_add_columns(
+        cuda_state_of(dx), dx->shape[0], columns,
+        [=] __device__(size_t row, size_t column) { return gradient[row * columns + column]; },
+        cuda_floats(dbias));
+}
+
+aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
+                         aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
+    const float *gradient = cuda_floats(grad);
+    float *value = cuda_floats(parameter), *mean = cuda_floats(first);
+    float *square = cuda_floats(second), *most = largest ? cuda_floats(largest) : nullptr;
+    float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon;
+    float rate = (float)(step->learning_rate / (1 - std::pow((double)beta1, step->step)));
+    float root = (float)(1 / std::sqrt(1 - std::pow((double)beta2, step->step)));
+    return cuda_each(cuda_state_of(grad), aq_tensor_count(grad), [=] __device__(size_t i) {
+        float g = gradient[i];
+        float m = mean[i] = beta1 * mean[i] + (1 - beta1) * g;
+        float v = square[i] = beta2 * square[i] + (1 - beta2) * g * g;
+        if (most) v = most[i] = most[i] >= v ? most[i] : v;
+        value[i] -= rate * m / (sqrtf(v) * root + epsilon);
+    });
+}

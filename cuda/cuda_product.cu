@@ -1,0 +1,110 @@
+#include "launch.h"
+
+#include <climits>
+
+/* cuBLAS counts in columns: the transpose of a row-major c is op(b)' op(a)'. */
+aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm) {
+    const size_t largest[] = {gemm->m,     gemm->n,     gemm->k,    gemm->row_a,
+                              gemm->row_b, gemm->row_c, gemm->batch};
+    for (size_t size : largest)
+        AQ_REQUIRE(size <= INT_MAX, AQ_UNSUPPORTED,
+                   "a product with a dimension of %zu; cuBLAS takes at most %d", size, INT_MAX);
+    CUBLAS_TRY(cublasGemmStridedBatchedEx(
+        state->blas, gemm->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+        gemm->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)gemm->n, (int)gemm->m, (int)gemm->k,
+        &gemm->alpha, gemm->b, CUDA_R_32F, (int)gemm->row_b, (long long)gemm->step_b, gemm->a,
+        CUDA_R_32F, (int)gemm->row_a, (long long)gemm->step_a, &gemm->beta, gemm->c, CUDA_R_32F,
+        (int)gemm->row_c, (long long)gemm->step_c, (int)gemm->batch,
+        gemm->precision == AQ_FAST ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+        CUBLAS_GEMM_DEFAULT));
+    return AQ_OK;
+}
+
+aq_status cuda_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c) {
+    cuda_gemm gemm = {};
+    gemm.transpose_a = how->transpose_a;
+    gemm.transpose_b = how->transpose_b;
+    gemm.m = c->shape[0];
+    gemm.n = c->shape[1];
+    gemm.k = a->shape[how->transpose_a ? 0 : 1];
+    gemm.batch = 1;
+    gemm.a = cuda_floats(a);
+    gemm.b = cuda_floats(b);
+    gemm.c = cuda_floats(c);
+    gemm.row_a = a->shape[1];
+    gemm.row_b = b->shape[1];
+    gemm.row_c = c->shape[1];
+    gemm.alpha = how->alpha;
+    gemm.beta = how->beta;
+    gemm.precision = how->precision;
+    return cuda_gemm_run(cuda_state_of(c), &gemm);
+}
+
+/* ---- Gram sums ---- */
+
+constexpr size_t gram_run = 1024;   /* rows whose products are summed in float32 */
+constexpr size_t gram_panel = 2048; /* rows of the Gram matrix that are made at once */
+constexpr unsigned gram_tile = 32;  /* a block's square of them, */
+constexpr unsigned gram_lines = 8;  /* so many lines at a time */
+
+/* Adds panel [height, columns - first], whose corner is gram[first, first], above the diagonal
+ * and mirrors it: the two triangles stay equal bit by bit. */
+static __global__ void add_panel(const float *panel, size_t height, size_t first, size_t columns,
+                                 double *gram) {
+    __shared__ float tile[gram_tile][gram_tile + 1];
+    size_t width = columns - first;
+    size_t row = (size_t)blockIdx.y * gram_tile, column = (size_t)blockIdx.x * gram_tile;
+    if (column + gram_tile <= row) return; /* all of it below the diagonal */
+    for (unsigned line = threadIdx.y; line < gram_tile; line += gram_lines) {
+        size_t i = row + line, j = column + threadIdx.x;
+        if (i < height && j < width) {
+            tile[line][threadIdx.x] = panel[i * width + j];
+            if (j >= i) gram[(first + i) * columns + first + j] += tile[line][threadIdx.x];
+        }
+    }
+    __syncthreads();
+    for (unsigned line = threadIdx.y; line < gram_tile; line += gram_lines) {
+        size_t i = row + threadIdx.x, j = column + line;
+        if (i < height && j < width && j > i)
+            gram[(first + j) * columns + first + i] += tile[threadIdx.x][line];
+    }
+}
+
+/* The part of run' run, run [rows, columns], that begins at the diagonal's element `first`. */
+static aq_status add_gram_panel(const cuda_state *state, const float *run, size_t rows,
+                                size_t columns, size_t first, float *panel, double *gram) {
+    size_t width = columns - first, height = width < gram_panel ? width : gram_panel;
+    cuda_gemm gemm = {};
+    gemm.transpose_a = true;
+    gemm.m = height;
+    gemm.n = width;
+    gemm.k = rows;
+    gemm.batch = 1;
+    gemm.a = gemm.b = run + first;
+    gemm.c = panel;
+    gemm.row_a = gemm.row_b = columns;
+    gemm.row_c = width;
+    gemm.alpha = 1;
+    AQ_TRY(cuda_gemm_run(state, &gemm));
+    dim3 grid((unsigned)((width + gram_tile - 1) / gram_tile),
+              (unsigned)((height + gram_tile - 1) / gram_tile));
+    add_panel<<<grid, dim3(gram_tile, gram_lines), 0, state->stream>>>(panel, height, first,
+                                                                       columns, gram);
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
+}
+
+aq_status cuda_gram_add(const aq_tensor *x, aq_tensor *gram) {
+    const cuda_state *state = cuda_state_of(x);
+    size_t rows = x->shape[0], columns = x->shape[1];
+    cuda_scratch scratch(state);
+    float *panel;
+    AQ_TRY(scratch.take((columns < gram_panel ? columns : gram_panel) * columns, &panel));
+    for (size_t row = 0; row < rows; row += gram_run) {
+        size_t count = rows - row < gram_run ? rows - row : gram_run;
+        for (size_t first = 0; first < columns; first += gram_panel)
+            AQ_TRY(add_gram_panel(state, cuda_floats(x) + row * columns, count, columns, first,
+                                  panel, static_cast<double *>(gram->data)));
+    }
+    return AQ_OK;
+}

@@ -1,0 +1,145 @@
+/* What the kernels of the code search share: the loss of a proposal and the order of proposals.
+ * CUDA C++ only. Letters as in tensor/ops.h; `width` is o * g.
+ */
+#ifndef AQ_CUDA_SEARCH_H
+#define AQ_CUDA_SEARCH_H
+
+#include "launch.h"
+
+constexpr unsigned search_most_books = 64;
+
+/* aq_group_search without its tensors. */
+struct search_args {
+    const uint16_t *codes;
+    const float *codebooks, *scales, *norms, *residual;
+    const float *gram; /* H[J, J]; lines `columns` apart */
+    float *losses, *delta;
+    uint8_t *ancestors;
+    uint16_t *choices;
+    size_t rows, columns, groups, group;
+    unsigned books, entries, lines, span, width, beam;
+    uint8_t order[search_most_books];
+
+    __device__ const float *entry(unsigned m, unsigned k) const {
+        return codebooks + ((size_t)m * entries + k) * width;
+    }
+};
+
+/* ---- the loss of a proposal ---- */
+
+/* Element i of s * (codes - first): how the decoded group differs from the one before the pass. */
+static __device__ inline float search_change(const search_args &args, size_t row,
+                                             const uint16_t *codes, const uint16_t *first,
+                                             unsigned i) {
+    float change = 0;
+    for (unsigned m = 0; m < args.books; m++)
+        if (codes[m] != first[m]) change += args.entry(m, codes[m])[i] - args.entry(m, first[m])[i];
+    return args.scales[row] * change;
+}
+
+/* The change less s * present entry of codebook m, whose code is still the first. */
+static __device__ inline float search_offset(const search_args &args, size_t row, unsigned m,
+                                             const uint16_t *codes, const uint16_t *first,
+                                             unsigned i) {
+    return search_change(args, row, codes, first, i) -
+           args.scales[row] * args.entry(m, first[m])[i];
+}
+
+/* Element i of 2 s v = 2 s (R_J + H_JJ offset); `source` is the hypothesis (row * beam + ancestor)
+ * whose residual counts. */
+static __device__ inline float search_pull(const search_args &args, size_t source, size_t row,
+                                           const float *offset, unsigned i) {
+    unsigned line = i / args.span, column = i % args.span;
+    float v = args.residual[(source * args.lines + line) * args.columns + args.group * args.span +
+                            column];
+    for (unsigned l = 0; l < args.span; l++)
+        v = fmaf(args.gram[column * args.columns + l], offset[line * args.span + l], v);
+    return 2 * args.scales[row] * v;
+}
+
+/* An entry in registers, ready for products; Width 0 reads entries of any width where they lie.
+ * With a Width, entries and pulls are aligned to 16 bytes. Sums are the same bits everywhere. */
+template <unsigned Width> struct entry_values {
+    float values[Width];
+
+    __device__ entry_values(const search_args &args, unsigned m, unsigned k) {
+        const float4 *entry = reinterpret_cast<const float4 *>(args.entry(m, k));
+        for (unsigned i = 0; i < Width / 4; i++) {
+            float4 four = entry[i];
+            values[4 * i] = four.x;
+            values[4 * i + 1] = four.y;
+            values[4 * i + 2] = four.z;
+            values[4 * i + 3] = four.w;
+        }
+    }
+
+    __device__ float dot(const float *pull, float sum) const {
+        for (unsigned i = 0; i < Width; i++) sum = fmaf(pull[i], values[i], sum);
+        return sum;
+    }
+};
+
+template <> struct entry_values<0> {
+    const float *values;
+    unsigned width;
+
+    __device__ entry_values(const search_args &args, unsigned m, unsigned k)
+        : values(args.entry(m, k)), width(args.width) {
+    }
+
+    __device__ float dot(const float *pull, float sum) const {
+        for (unsigned i = 0; i < width; i++) sum = fmaf(pull[i], values[i], sum);
+        return sum;
+    }
+};
+
+/* s^2 n(e) + 2 s e.v */
+template <unsigned Width>
+static __device__ float search_score(const search_args &args, size_t row, unsigned m, unsigned k,
+                                     const float *pull) {
+    float norm = args.scales[row] * args.scales[row] * args.norms[(size_t)m * args.entries + k];
+    return entry_values<Width>(args, m, k).dot(pull, norm);
+}
+
+/* ---- the order of proposals: loss, hypothesis, entry in one number ---- */
+
+constexpr uint64_t no_proposal = ~0ull; /* NaN, infinity: after all others */
+
+/* The bits of floats ascend with them once the negative ones are inverted; adding 0 turns -0 into
+ * +0, which must tie. */
+static __device__ inline uint64_t proposal_key(float loss, unsigned hypothesis, unsigned entry) {
+    if (!(loss < INFINITY)) return no_proposal;
+    uint32_t bits = __float_as_uint(loss + 0.0f);
+    bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
+    return (uint64_t)bits << 32 | hypothesis << 16 | entry;
+}
+
+static __device__ inline float proposal_loss(uint64_t key) {
+    uint32_t bits = (uint32_t)(key >> 32);
+    return __uint_as_float(bits ^ (bits >> 31 ? 0x80000000u : 0xffffffffu));
+}
+
+static __device__ inline unsigned proposal_hypothesis(uint64_t key) {
+    return (unsigned)(key >> 16) & 0xffffu;
+}
+
+static __device__ inline unsigned proposal_entry(uint64_t key) {
+    return (unsigned)key & 0xffffu;
+}
+
+/* The least key of the block, for every thread. All threads call it. */
+static __device__ inline uint64_t block_least(uint64_t key) {
+    __shared__ uint64_t warps[32];
+    for (int step = 16; step > 0; step /= 2) {
+        uint64_t other = __shfl_xor_sync(cuda_whole_warp, key, step);
+        key = other < key ? other : key;
+    }
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = key;
+    __syncthreads();
+    for (unsigned warp = 0; warp < blockDim.x / 32; warp++)
+        key = warps[warp] < key ? warps[warp] : key;
+    __syncthreads();
+    return key;
+}
+
+#endif
