@@ -86,8 +86,6 @@ static const struct argp command_line = {
     .help_filter = list_settings,
 };
 
-/* ---- settings ---- */
-
 static aq_status set_option(const char *key, const char *value, aq_config *config) {
     char *assignment;
     if (!value) return AQ_OK;
@@ -106,8 +104,6 @@ static aq_status read_config(const quantize_options *options, aq_config *config)
     AQ_TRY(set_option("output", options->output, config));
     return aq_config_check(config);
 }
-
-/* ---- backend ---- */
 
 /* The result depends on the backend, so all ranks take the same: CUDA if every one has a device. */
 static aq_status resolve_backend(const aq_ranks *ranks, aq_config *config) {
@@ -131,8 +127,6 @@ static aq_status open_backend(const aq_ranks *ranks, const aq_config *config,
     omp_set_num_threads(aq_ranks_threads(ranks, config->run.threads));
     return aq_job_backend(config->run.backend, ranks->local_rank, backend);
 }
-
-/* ---- summary ---- */
 
 static void print_blocks(const aq_ledger *ledger) {
     printf("%-8s %12s %10s %6s\n", "block", "error", "seconds", "rank");
@@ -167,8 +161,6 @@ static void print_summary(const aq_session *session, const aq_run_summary *summa
     printf("written: %s and %zu block %s in %s/blocks\n", directory->model_path, made,
            made == 1 ? "file" : "files", directory->path);
 }
-
-/* ---- the job ---- */
 
 static aq_status quantize(const quantize_options *options, const aq_ranks *ranks,
                           aq_config *config) {

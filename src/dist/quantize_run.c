@@ -15,8 +15,6 @@ typedef struct leader {
     aq_coordinator coordinator;
 } leader;
 
-/* ---- before the blocks ---- */
-
 static bool in_order(const leader *self) {
     return self->session->config->run.inputs == AQ_INPUTS_QUANTIZED;
 }
@@ -61,8 +59,6 @@ static aq_status start_coordinator(leader *self) {
     return aq_coordinator_start(&self->coordinator);
 }
 
-/* ---- after the blocks ---- */
-
 /* Whether an earlier run came as far as the gathered file. */
 static bool is_gathered(const aq_run_directory *directory) {
     aq_source *model;
@@ -101,8 +97,6 @@ static aq_status conclude(leader *self, double start) {
     summary->seconds = aq_seconds() - start;
     return tell_run(self);
 }
-
-/* ---- the run ---- */
 
 /* Every step that can fail on some ranks only ends with all of them agreeing: nobody waits for a
  * rank that has left. */

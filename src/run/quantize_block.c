@@ -23,8 +23,6 @@ typedef struct bench {
     double weights;  /* of the block */
 } bench;
 
-/* ---- what lower folders tell goes to the progress line and to the metrics ---- */
-
 static aq_status watch_step(const aq_watch *watch, const char *phase, int done, int total) {
     const bench *self = watch->state;
     aq_progress_step(self->settings->progress, phase, done, total);
@@ -44,8 +42,6 @@ static void watch_epoch(const aq_watch *watch, int epoch, double training_error,
     if (aq_metrics_epoch(self->settings->metrics, &event) != AQ_OK)
         aq_log_warn("%s", aq_error_text());
 }
-
-/* ---- the steps ---- */
 
 static void charge(bench *self, aq_phase phase, double seconds) {
     self->report->seconds.seconds[phase] += seconds;

@@ -14,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- where things are ---- */
-
 static void fill_fingerprint(aq_run_directory *directory) {
     uint64_t hash = AQ_HASH_START;
     hash = aq_hash_bytes(hash, directory->settings, strlen(directory->settings));
@@ -53,8 +51,6 @@ aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t 
     snprintf(name, sizeof name, "blocks/block-%04zu.h5", index);
     return aq_file_join(directory->path, name, path);
 }
-
-/* ---- getting ready ---- */
 
 /* One folder; fine if it is there. */
 static aq_status make_one_folder(const char *path) {
@@ -162,8 +158,6 @@ done:
     return status;
 }
 
-/* ---- block files ---- */
-
 bool aq_run_directory_finished(const aq_run_directory *directory, size_t index, aq_backend *backend,
                                double *error) {
     char *path;
@@ -200,8 +194,6 @@ aq_status aq_run_directory_write_block(const aq_run_directory *directory,
     free(path);
     return status;
 }
-
-/* ---- the gathered file ---- */
 
 static void free_paths(char **paths, size_t count) {
     for (size_t i = 0; paths && i < count; i++) free(paths[i]);

@@ -57,8 +57,6 @@ aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress)
     return aq_metrics_open(session->directory.metrics_path, rank, &session->metrics);
 }
 
-/* ---- one block ---- */
-
 static aq_tune_settings tune_settings(const aq_config *config) {
     return (aq_tune_settings){.epochs = (int)config->tuning.epochs,
                               .batch = (int)config->tuning.batch,
