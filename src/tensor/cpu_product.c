@@ -5,7 +5,7 @@
 
 /* Sizes of the tiles of a product's result. They are constants, because OpenBLAS gives a row
  * different bits in calls of different sizes. */
-enum { TILE_ROWS = 128, TILE_COLUMNS = 512, GRAM_TILE = 256, GRAM_RUN = 1024 };
+enum { TILE_ROWS = 192, TILE_COLUMNS = 384, GRAM_TILE = 256, GRAM_RUN = 1024 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
