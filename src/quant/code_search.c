@@ -142,42 +142,6 @@ static aq_status start_chunk(chunk *c) {
     return aq_tensor_copy(&losses, &c->losses);
 }
 
-/* Finds the codes of one group, the step's part of the history, and updates the residuals. */
-static aq_status search_group(chunk *c, size_t step, uint64_t seed) {
-    const aq_tensor *gram = c->search->gram;
-    aq_scheme scheme = c->coded.scheme;
-    size_t group = c->search->group_order[step], in_group = (size_t)scheme.in_group;
-    size_t rows = c->losses.shape[0], beam = c->losses.shape[1];
-    size_t codebooks = (size_t)scheme.codebooks;
-    uint32_t drawn[AQ_MAX_CODEBOOKS];
-    int order[AQ_MAX_CODEBOOKS];
-    aq_random_order(aq_random(seed, AQ_STREAM_CODEBOOK_ORDER, group), AQ_STREAM_CODEBOOK_ORDER,
-                    (uint32_t)codebooks, drawn);
-    for (size_t m = 0; m < codebooks; m++) order[m] = (int)drawn[m];
-
-    aq_tensor ancestors = aq_tensor_rows(&c->ancestors, step, 1);
-    aq_tensor choices = aq_tensor_rows(&c->choices, step, 1);
-    ancestors = aq_tensor_reshape(&ancestors, AQ_DIMS(rows, beam));
-    choices = aq_tensor_reshape(&choices, AQ_DIMS(rows, beam, codebooks));
-    const aq_group_search how = {.coded = &c->coded,
-                                 .gram = gram,
-                                 .norms = &c->search->norms,
-                                 .residual = &c->residual,
-                                 .codebook_order = order,
-                                 .group = group,
-                                 .losses = &c->losses,
-                                 .ancestors = &ancestors,
-                                 .choices = &choices,
-                                 .delta = &c->delta};
-    AQ_TRY(aq_search_group(&how));
-    aq_tensor gram_rows = aq_tensor_rows(gram, group * in_group, in_group);
-    AQ_TRY(aq_residual_update(&c->delta, &gram_rows, &ancestors, &c->residual, &c->other));
-    aq_tensor updated = c->other;
-    c->other = c->residual;
-    c->residual = updated;
-    return AQ_OK;
-}
-
 static aq_status find_norms(chunk *c, size_t group) {
     const size_t *shape = c->coded.codebooks.shape;
     aq_tensor entries =
@@ -186,11 +150,54 @@ static aq_status find_norms(chunk *c, size_t group) {
     return aq_entry_norms(&entries, c->search->gram, group * shape[3], &norms);
 }
 
+/* Another order in every group: nobody is served first everywhere. */
+static void draw_codebook_order(uint64_t seed, size_t group, size_t codebooks, int *order) {
+    uint32_t drawn[AQ_MAX_CODEBOOKS];
+    uint64_t group_seed = aq_random(seed, AQ_STREAM_CODEBOOK_ORDER, group);
+    aq_random_order(group_seed, AQ_STREAM_CODEBOOK_ORDER, (uint32_t)codebooks, drawn);
+    for (size_t m = 0; m < codebooks; m++) order[m] = (int)drawn[m];
+}
+
+/* residual = the old one of every hypothesis' ancestor, moved on by its change of the group. */
+static aq_status update_residuals(chunk *c, size_t group, const aq_tensor *ancestors) {
+    size_t in_group = (size_t)c->coded.scheme.in_group;
+    aq_tensor gram_rows = aq_tensor_rows(c->search->gram, group * in_group, in_group);
+    AQ_TRY(aq_residual_update(&c->delta, &gram_rows, ancestors, &c->residual, &c->other));
+    aq_tensor updated = c->other;
+    c->other = c->residual;
+    c->residual = updated;
+    return AQ_OK;
+}
+
+/* Finds the codes of the group whose turn it is, into the step's place of the history. */
+static aq_status search_group(chunk *c, size_t step, uint64_t seed) {
+    size_t rows = c->losses.shape[0], beam = c->losses.shape[1];
+    size_t codebooks = c->coded.codes.shape[2], group = c->search->group_order[step];
+    int codebook_order[AQ_MAX_CODEBOOKS];
+    draw_codebook_order(seed, group, codebooks, codebook_order);
+    aq_tensor ancestors = aq_tensor_rows(&c->ancestors, step, 1);
+    aq_tensor choices = aq_tensor_rows(&c->choices, step, 1);
+    ancestors = aq_tensor_reshape(&ancestors, AQ_DIMS(rows, beam));
+    choices = aq_tensor_reshape(&choices, AQ_DIMS(rows, beam, codebooks));
+    const aq_group_search how = {.coded = &c->coded,
+                                 .gram = c->search->gram,
+                                 .norms = &c->search->norms,
+                                 .residual = &c->residual,
+                                 .codebook_order = codebook_order,
+                                 .group = group,
+                                 .losses = &c->losses,
+                                 .ancestors = &ancestors,
+                                 .choices = &choices,
+                                 .delta = &c->delta};
+    AQ_TRY(find_norms(c, group));
+    AQ_TRY(aq_search_group(&how));
+    return update_residuals(c, group, &ancestors);
+}
+
 static aq_status search_chunk(chunk *c, const aq_code_pass *pass) {
     size_t groups = c->coded.codes.shape[1];
     AQ_TRY(start_chunk(c));
     for (size_t step = 0; step < groups; step++) {
-        AQ_TRY(find_norms(c, c->search->group_order[step]));
         AQ_TRY(search_group(c, step, pass->seed));
         AQ_TRY(aq_watch_step(pass->watch, "codes", (int)step + 1, (int)groups));
     }
