@@ -39,6 +39,8 @@ function(aqlm_add_cuda target)
   target_compile_options(aqlm_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
     --extended-lambda -lineinfo -Xcompiler=-Wall,-Wextra>)
   target_link_libraries(aqlm_cuda PUBLIC CUDA::cublas CUDA::cudart ${NCCL_LIBRARY})
+  # CMake takes nvcc's folders for the system's, but the dynamic linker does not know them.
+  target_link_options(aqlm_cuda PUBLIC LINKER:-rpath,${CUDAToolkit_LIBRARY_DIR})
   target_link_libraries(${target} PUBLIC aqlm_cuda)
   # aq_raise and the op table's checks live in the C library.
   target_link_libraries(aqlm_cuda PUBLIC ${target})
