@@ -1,7 +1,7 @@
 #include "run/needs.h"
 
 #include "model/activations.h"
-#include "quant/coded_weight.h"
+#include "quant/code_search.h"
 
 #include <libgen.h>
 #include <stdlib.h>
@@ -37,15 +37,16 @@ static size_t pass_bytes(const aq_model_shape *shape, const aq_config *config) {
     return tokens * (width + 2 * shape->ffn) * sizeof(float);
 }
 
-/* Vectors, the decoded weight and its difference, residuals of all hypotheses before and after a
- * group, and the history of the code search. */
+/* k-means' vectors, the difference and the gradient of the codebook solver; residuals of all
+ * hypotheses before and after a group, and the history of the code search. */
 static size_t fit_bytes(const aq_linear_shape *linear, const aq_config *config) {
     const aq_scheme *scheme = &config->quantizer.scheme;
     size_t weights = linear_weights(linear), beam = (size_t)config->quantizer.beam;
+    size_t residuals = (beam > 1 ? 2 : 1) * beam * weights;
+    if (residuals > AQ_SEARCH_ELEMENTS) residuals = AQ_SEARCH_ELEMENTS;
     size_t codes = weights / (size_t)(scheme->in_group * scheme->out_group);
     size_t history = codes * beam * (1 + sizeof(uint16_t) * (size_t)scheme->codebooks);
-    return (2 + (beam > 1 ? 2 : 1) * beam) * weights * sizeof(float) + history +
-           linear->in * linear->in * sizeof(float);
+    return (3 * weights + residuals + linear->in * linear->in) * sizeof(float) + history;
 }
 
 static size_t code_count(const aq_model_shape *shape, const aq_scheme *scheme) {
