@@ -236,6 +236,60 @@ static void other_files_are_not_taken_for_models(void) {
     aq_source_close(source);
 }
 
+static void write_bytes(const char *path, const char *bytes, size_t size) {
+    FILE *file = fopen(path, "wb");
+    CU_ASSERT_EQUAL_FATAL(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static aq_status read_everything(const char *path) {
+    aq_source *source;
+    AQ_TRY(aq_model_open(path, &source));
+    aq_status status = AQ_OK;
+    for (size_t i = 0; status == AQ_OK && i < source->shape.blocks * AQ_LINEAR_COUNT; i++) {
+        aq_tensor weight;
+        status =
+            aq_source_linear(source, i / AQ_LINEAR_COUNT, (aq_linear_kind)(i % AQ_LINEAR_COUNT),
+                             aq_test_backend(), &weight);
+        if (status == AQ_OK) aq_tensor_free(&weight);
+    }
+    aq_source_close(source);
+    return status;
+}
+
+static void truncated_files_are_refused(void) {
+    char path[AQ_TEST_PATH], cut[AQ_TEST_PATH];
+    size_t size;
+    char *bytes = aq_test_slurp(gathered(&small, "long.h5", path), &size);
+    aq_test_path("short.h5", cut);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        write_bytes(cut, bytes, aq_random_below(aq_random(seed, AQ_STREAM_TEST, 0), size));
+        CU_ASSERT_EQUAL(read_everything(cut), AQ_FORMAT);
+    }
+    free(bytes);
+}
+
+/* A byte of padding may change without harm, so that reading may succeed, but it must end. */
+static void changed_bytes_never_break_the_reader(void) {
+    char path[AQ_TEST_PATH], changed[AQ_TEST_PATH];
+    size_t size;
+    char *bytes = aq_test_slurp(gathered(&small, "sound.h5", path), &size);
+    int refused = 0;
+    aq_test_path("changed.h5", changed);
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        char *copy = malloc(size);
+        memcpy(copy, bytes, size);
+        for (uint64_t i = 0; i < 16; i++)
+            copy[aq_random_below(aq_random(seed, AQ_STREAM_TEST, 2 * i), size)] =
+                (char)aq_random(seed, AQ_STREAM_TEST, 2 * i + 1);
+        write_bytes(changed, copy, size);
+        refused += read_everything(changed) != AQ_OK;
+        free(copy);
+    }
+    CU_ASSERT(refused > 0);
+    free(bytes);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"decoded_weights_are_those_that_went_in", decoded_weights_are_those_that_went_in},
@@ -250,6 +304,8 @@ int main(int argc, char **argv) {
         {"what_is_missing_in_the_file_is_named_when_it_is_opened",
          what_is_missing_in_the_file_is_named_when_it_is_opened},
         {"a_scheme_that_does_not_fit_is_refused", a_scheme_that_does_not_fit_is_refused},
+        {"truncated_files_are_refused", truncated_files_are_refused},
+        {"changed_bytes_never_break_the_reader", changed_bytes_never_break_the_reader},
         {"other_files_are_not_taken_for_models", other_files_are_not_taken_for_models},
     };
     return aq_test_backend_main("model_file", cases, sizeof cases / sizeof *cases, argc, argv);
