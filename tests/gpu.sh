@@ -37,7 +37,7 @@ step() {
 # One line a suite: what compute-sanitizer's tool found. Suites without a case on CUDA are not run.
 sanitize() {
   local tool=$1 suite name log result
-  for suite in $(ctest --test-dir $build -N -R -- '-cuda$' | sed -n 's/.*: \(test_.*\)-cuda$/\1/p'); do
+  for suite in $(ctest --test-dir $build -N -R 'cuda$' | sed -n 's/.*: \(test_.*\)-cuda$/\1/p'); do
     name=$suite-$tool log=$out/$suite-$tool.log
     if timeout 600 compute-sanitizer --tool "$tool" --error-exitcode 99 \
       "$build/tests/$suite" cuda >"$log" 2>&1; then
