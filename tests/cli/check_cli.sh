@@ -70,5 +70,82 @@ fails 'config.json' evaluate "$work" --tokens "$example/validation.npy"
 fails 'tokenizer.json' evaluate "$example" --tokens "$example/tokenizer.json"
 fails 'README.md' evaluate "$example/README.md" --tokens "$example/validation.npy"
 
+echo "== quantize"
+small=(--backend cpu --set "model=$example" --set "calibration.tokens=$example/calibration.npy" --output run
+  --set calibration.sequences=4 --set calibration.length=32 --set calibration.validation=1 --set quantizer.scheme=1x4
+  --set quantizer.kmeans_iterations=2 --set quantizer.rounds=1 --set quantizer.adam_steps=1 --set tuning.epochs=0)
+recipe=$root/configs/tiny.yaml
+quantize=(quantize "$recipe" "${small[@]}")
+printf 'quantizer:\n  bema: 4\n' >"$work/typo.yaml"
+printf 'a text' >"$work/text"
+printf '{"model_type": "gpt2"}' >"$work/config.json" # the work folder is a model of another family
+fails 'CONFIG.yaml' quantize
+fails 'no-such.yaml' quantize no-such.yaml
+fails 'line 2: unknown key quantizer.bema: did you mean quantizer.beam\?' quantize typo.yaml
+fails 'key=value' "${quantize[@]}" --set quantizer.beam
+fails 'quantizer.beam: expected an integer from 1 to 16, found "99"' "${quantize[@]}" --set quantizer.beam=99
+fails 'run.seed: expected an integer' "${quantize[@]}" --seed minus
+fails 'run.backend: expected auto\|cpu\|cuda' "${quantize[@]}" --backend gpu
+fails 'auto, live or plain' "${quantize[@]}" --progress loud
+fails 'calibration.validation is 4' "${quantize[@]}" --set calibration.validation=4
+fails 'unsupported|not supported|gpt2' "${quantize[@]}" --set "model=$work"
+fails 'text' "${quantize[@]}" --set calibration.tokens=text
+fails 'text: cannot be made: Not a directory' "${quantize[@]}" --output text/run
+fails 'same folder' "${quantize[@]}" --output "$example"
+[[ ! -e $work/run ]] || complain "a refused job left a run directory"
+if [[ $(id -u) == 0 ]]; then # root may write anywhere but here
+  fails '/proc/' "${quantize[@]}" --output /proc/run
+else
+  mkdir "$work/locked" && chmod 555 "$work/locked"
+  fails 'locked/run: cannot be made: Permission denied' "${quantize[@]}" --output locked/run
+fi
+
+run "${quantize[@]}" --progress plain
+[[ $status == 0 ]] && grep -q 'bits per weight' "$work/out" && grep -q '^block 3 done' "$work/err" || complain "$shown"
+run "${quantize[@]}" --quiet
+[[ $status == 0 ]] && grep -q 'complete already' "$work/out" || complain "$shown: expected nothing to do"
+fails 'quantizer.beam was 1 and is now 2' "${quantize[@]}" --set quantizer.beam=2
+cp -r "$work/run" "$work/before"
+fails 'run.seed was 0 and is now 5' "${quantize[@]}" --seed 5
+diff -r "$work/run" "$work/before" >/dev/null || complain "a refused job changed the run directory"
+
+echo "== evaluate, export and info of what it made"
+made=run/model.aqlm.h5
+{ # the first 512 tokens: a .npy file is a header of 128 bytes and the numbers
+  printf '\x93NUMPY\x01\x00\x76\x00'
+  printf '%-117s\n' "{'descr': '<u2', 'fortran_order': False, 'shape': (512,), }"
+  head -c 1152 "$example/validation.npy" | tail -c 1024
+} >"$work/few.npy"
+tokens=(--tokens few.npy --backend cpu --seqlen 64)
+succeeds '"perplexity": ?[0-9.]+.*"tokens": ?[0-9]+.*"seconds"' evaluate $made "${tokens[@]}" --json
+cut -d. -f1 "$work/out" >"$work/perplexity" # the export rounds what stays dense to float16
+succeeds 'bits per weight' info $made
+succeeds '^\{.*"bits_per_weight".*"blocks"' info $made --json
+succeeds 'exported' export $made --out exported
+succeeds "$(cat "$work/perplexity")" evaluate exported "${tokens[@]}" --json
+succeeds 'bits per weight' info exported
+succeeds 'dense' info "$example"
+head -c 100000 "$work/$made" >"$work/cut.h5"
+fails 'exported: .*not empty' export $made --out exported
+fails 'cut.h5: damaged or truncated' export cut.h5 --out another
+fails 'cut.h5: damaged or truncated' info cut.h5
+fails 'cut.h5: damaged or truncated' evaluate cut.h5 "${tokens[@]}"
+fails 'text: not an HDF5 file' info text
+fails 'no-such' info no-such
+fails 'no-such' export no-such --out another
+fails 'shard-size' export $made --out another --shard-size 5parsecs
+fails 'out' export $made
+fails 'text/x' export $made --out text/x
+[[ ! -e $work/another ]] || complain "a refused export left its folder"
+
+echo "== bench"
+fails 'layer' bench
+fails 'input' bench layer
+fails 'no-such.h5' bench layer --input no-such.h5 --scheme 2x8
+fails 'text' bench layer --input text --scheme 2x8
+fails 'cut.h5|weight' bench layer --input $made --scheme 2x8
+fails 'scheme' bench layer --input $made --scheme eight
+fails 'from 1 to 16' bench layer --input $made --beam 0
+
 ((failures == 0)) && echo "all as expected"
 exit $((failures > 0))
