@@ -8,7 +8,7 @@
  * are made for TILE entries and all queries at once: enough independent sums to keep the
  * multipliers busy, few enough to stay in registers. */
 enum { LANES = 16, BLOCKS = 2, TILE = BLOCKS * LANES };
-typedef float lanes __attribute__((vector_size(64)));
+typedef float lanes __attribute__((vector_size(64), may_alias));
 typedef int32_t lane_mask __attribute__((vector_size(64)));
 
 aq_status cpu_table_new(const float *entries, const float *norms, size_t count, size_t dims,
@@ -55,27 +55,27 @@ typedef struct lane_best {
     lane_mask block;
 } lane_best;
 
-static inline void keep_lower(lanes score, int32_t block, lane_best *best) {
-    lane_mask lower = score < best->score;
-    best->score = (lanes)(((lane_mask)score & lower) | ((lane_mask)best->score & ~lower));
+static inline void keep_lower(const lanes *score, int32_t block, lane_best *best) {
+    lane_mask lower = *score < best->score;
+    best->score = (lanes)(((lane_mask)*score & lower) | ((lane_mask)best->score & ~lower));
     best->block = (block & lower) | (best->block & ~lower);
 }
 
 /* Over the lanes: the lowest score, at ties the lowest index. Floats are compared as integers of
  * the same order, whose minimum compilers can take side by side. */
-static void reduce_lanes(lane_best best, cpu_query *query) {
+static inline void reduce_lanes(const lane_best *best, cpu_query *query) {
     int32_t keys[LANES], lowest = INT32_MAX, index = INT32_MAX;
     for (int lane = 0; lane < LANES; lane++) {
-        int32_t bits = (int32_t)aq_float_bits(best.score[lane] + 0.0f); /* no -0 */
+        int32_t bits = (int32_t)aq_float_bits(best->score[lane] + 0.0f); /* no -0 */
         keys[lane] = bits ^ ((bits >> 31) & INT32_MAX);
     }
     for (int lane = 0; lane < LANES; lane++) lowest = keys[lane] < lowest ? keys[lane] : lowest;
     for (int lane = 0; lane < LANES; lane++) {
-        int32_t own = keys[lane] == lowest ? best.block[lane] * LANES + lane : INT32_MAX;
+        int32_t own = keys[lane] == lowest ? best->block[lane] * LANES + lane : INT32_MAX;
         index = own < index ? own : index;
     }
     query->best = (size_t)index;
-    query->score = best.score[index % LANES];
+    query->score = best->score[index % LANES];
 }
 
 void cpu_table_best(const cpu_table *table, cpu_query *queries, int count) {
@@ -91,11 +91,11 @@ void cpu_table_best(const cpu_table *table, cpu_query *queries, int count) {
 #pragma GCC unroll 8
         for (int q = 0; q < CPU_QUERIES; q++)
             for (int block = 0; block < BLOCKS; block++)
-                keep_lower(score[q][block], (int32_t)(first / LANES) + block, &best[q]);
+                keep_lower(&score[q][block], (int32_t)(first / LANES) + block, &best[q]);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < CPU_QUERIES; q++)
-        if (q < count) reduce_lanes(best[q], &queries[q]);
+        if (q < count) reduce_lanes(&best[q], &queries[q]);
 }
 
 void cpu_table_scores(const cpu_table *table, const cpu_query *query, float *scores) {
