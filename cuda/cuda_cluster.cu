@@ -91,7 +91,8 @@ aq_status cuda_cluster_means(const aq_tensor *points, const aq_tensor *order,
         cuda_state_of(points), cuda_lists_of(order, offsets, (unsigned)width),
         [=] __device__(size_t n, unsigned i) { return values[n * width + i]; },
         [=] __device__(size_t entry, size_t i, float sum, uint32_t length) {
-            size_t drawn = aq_random_below(aq_random(seed, AQ_STREAM_KMEANS_EMPTY, entry), count);
-            target[entry * width + i] = length ? sum / (float)length : values[drawn * width + i];
+            uint64_t drawn = length ? 0 : aq_random(seed, AQ_STREAM_KMEANS_EMPTY, entry);
+            target[entry * width + i] =
+                length ? sum / (float)length : values[aq_random_below(drawn, count) * width + i];
         });
 }

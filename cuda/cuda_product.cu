@@ -9,14 +9,22 @@ aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm) {
     for (size_t size : largest)
         AQ_REQUIRE(size <= INT_MAX, AQ_UNSUPPORTED,
                    "a product with a dimension of %zu; cuBLAS takes at most %d", size, INT_MAX);
-    CUBLAS_TRY(cublasGemmStridedBatchedEx(
-        state->blas, gemm->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-        gemm->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)gemm->n, (int)gemm->m, (int)gemm->k,
-        &gemm->alpha, gemm->b, CUDA_R_32F, (int)gemm->row_b, (long long)gemm->step_b, gemm->a,
-        CUDA_R_32F, (int)gemm->row_a, (long long)gemm->step_a, &gemm->beta, gemm->c, CUDA_R_32F,
-        (int)gemm->row_c, (long long)gemm->step_c, (int)gemm->batch,
-        gemm->precision == AQ_FAST ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-        CUBLAS_GEMM_DEFAULT));
+    const cublasOperation_t first = gemm->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t second = gemm->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasComputeType_t precision =
+        gemm->precision == AQ_FAST ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const int m = (int)gemm->m, n = (int)gemm->n, k = (int)gemm->k, batch = (int)gemm->batch;
+    const int row_a = (int)gemm->row_a, row_b = (int)gemm->row_b, row_c = (int)gemm->row_c;
+    if (batch == 1) /* cuBLAS knows more ways to do one product than many */
+        CUBLAS_TRY(cublasGemmEx(state->blas, first, second, n, m, k, &gemm->alpha, gemm->b,
+                                CUDA_R_32F, row_b, gemm->a, CUDA_R_32F, row_a, &gemm->beta, gemm->c,
+                                CUDA_R_32F, row_c, precision, CUBLAS_GEMM_DEFAULT));
+    else
+        CUBLAS_TRY(cublasGemmStridedBatchedEx(
+            state->blas, first, second, n, m, k, &gemm->alpha, gemm->b, CUDA_R_32F, row_b,
+            (long long)gemm->step_b, gemm->a, CUDA_R_32F, row_a, (long long)gemm->step_a,
+            &gemm->beta, gemm->c, CUDA_R_32F, row_c, (long long)gemm->step_c, batch, precision,
+            CUBLAS_GEMM_DEFAULT));
     return AQ_OK;
 }
 

@@ -50,7 +50,8 @@ static __device__ void load_hypotheses(const search_args &args, size_t row, sear
     __syncthreads();
 }
 
-/* Pulls and present scores of all hypotheses for codebook m. Ends with them visible to all. */
+/* Pulls and present scores of the living hypotheses for codebook m; the others' residuals may never
+ * have been written. Ends with them visible to all. */
 template <unsigned Width>
 static __device__ void prepare_scores(const search_args &args, size_t row, unsigned m,
                                       search_memory &memory) {
@@ -62,13 +63,15 @@ static __device__ void prepare_scores(const search_args &args, size_t row, unsig
     __syncthreads();
     for (unsigned i = threadIdx.x; i < args.beam * args.width; i += blockDim.x) {
         unsigned h = i / args.width;
-        memory.pulls[i] = search_pull(args, row * args.beam + now.ancestors[h], row,
-                                      memory.offsets + h * args.width, i % args.width);
+        if (now.losses[h] < INFINITY)
+            memory.pulls[i] = search_pull(args, row * args.beam + now.ancestors[h], row,
+                                          memory.offsets + h * args.width, i % args.width);
     }
     __syncthreads();
     for (unsigned h = threadIdx.x; h < args.beam; h += blockDim.x)
-        memory.present[h] =
-            search_score<Width>(args, row, m, memory.first[m], memory.pulls + h * args.width);
+        if (now.losses[h] < INFINITY)
+            memory.present[h] =
+                search_score<Width>(args, row, m, memory.first[m], memory.pulls + h * args.width);
     __syncthreads();
 }
 
