@@ -1,4 +1,4 @@
-/* What the launcher of parallel jobs says in the environment, known before (and without) MPI. */
+/* What the launcher of parallel jobs says in the environment that the program starts with. */
 #ifndef AQ_BASE_LAUNCH_H
 #define AQ_BASE_LAUNCH_H
 

@@ -125,12 +125,14 @@ static void describe_bar(double share, int room, char *bar) {
     strcpy(end, "] ");
 }
 
+/* A phase that is the whole part is not named twice. */
 static void describe_place(const aq_progress *progress, char *text, size_t size) {
     int used = snprintf(text, size, "%zu/%zu done | block %zu %-17s", progress->finished,
                         progress->blocks, progress->block, progress->part);
-    if (progress->phase && (size_t)used < size)
-        snprintf(text + used, size - (size_t)used, " | %s %d/%d", progress->phase, progress->done,
-                 progress->total);
+    if (!progress->phase || (size_t)used >= size) return;
+    bool whole = strcmp(progress->phase, progress->part) == 0;
+    snprintf(text + used, size - (size_t)used, " | %s%s%d/%d", whole ? "" : progress->phase,
+             whole ? "" : " ", progress->done, progress->total);
 }
 
 /* The last column stays free: some terminals break the line there. */
