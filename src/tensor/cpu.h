@@ -25,6 +25,17 @@ static inline size_t cpu_padded(size_t count) {
  * its rest may round differently; with runs of constant size an element is always in the same. */
 enum { CPU_RUN = 4096 };
 
+/* Sums over listed vectors run in float64 over pieces of at most this many of their values. */
+enum { CPU_PIECE = 8 };
+
+/* sums += factor * piece; the usual width is a constant, so that it stays in one register. */
+static inline void cpu_add_piece(float factor, const float *piece, size_t width, double *sums) {
+    if (width == CPU_PIECE)
+        for (size_t i = 0; i < CPU_PIECE; i++) sums[i] += (double)factor * (double)piece[i];
+    else
+        for (size_t i = 0; i < width; i++) sums[i] += (double)factor * (double)piece[i];
+}
+
 /* ---- cpu_elements.c ---- */
 aq_status cpu_fill(float value, aq_tensor *x);
 aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);

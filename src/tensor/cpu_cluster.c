@@ -144,17 +144,14 @@ aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
     return AQ_OK;
 }
 
-enum { MEAN_DIMS = 16 };
-
 /* Dimensions first .. first + width - 1 of the mean of the listed points. */
 static void mean_of_points(const float *points, size_t dims, const uint32_t *list, size_t count,
                            float *entry) {
-    for (size_t first = 0; first < dims; first += MEAN_DIMS) {
-        size_t width = dims - first < MEAN_DIMS ? dims - first : MEAN_DIMS;
-        double sums[MEAN_DIMS] = {0};
+    for (size_t first = 0; first < dims; first += CPU_PIECE) {
+        size_t width = dims - first < CPU_PIECE ? dims - first : CPU_PIECE;
+        double sums[CPU_PIECE] = {0};
         for (size_t n = 0; n < count; n++)
-            for (size_t i = 0; i < width; i++)
-                sums[i] += (double)points[list[n] * dims + first + i];
+            cpu_add_piece(1.0f, points + list[n] * dims + first, width, sums);
         for (size_t i = 0; i < width; i++) entry[first + i] = (float)(sums[i] / (double)count);
     }
 }

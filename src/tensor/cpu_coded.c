@@ -34,21 +34,18 @@ aq_status cpu_decode(const aq_coded *coded, aq_tensor *weight) {
     return AQ_OK;
 }
 
-enum { GRAD_WIDTH = 16 };
-
 /* One line of one entry's gradient: scales[row] * piece over the listed vectors, in order. */
 static void entry_grad_line(const aq_coded *coded, const aq_tensor *weight_grad, size_t line,
                             const uint32_t *list, size_t count, float *grad) {
     size_t groups = coded->codes.shape[1], in = weight_grad->shape[1];
     size_t lines = coded->codebooks.shape[2], width = coded->codebooks.shape[3];
     const float *scales = coded->scales.data, *values = weight_grad->data;
-    for (size_t first = 0; first < width; first += GRAD_WIDTH) {
-        size_t part = width - first < GRAD_WIDTH ? width - first : GRAD_WIDTH;
-        double sums[GRAD_WIDTH] = {0};
+    for (size_t first = 0; first < width; first += CPU_PIECE) {
+        size_t part = width - first < CPU_PIECE ? width - first : CPU_PIECE;
+        double sums[CPU_PIECE] = {0};
         for (size_t n = 0; n < count; n++) {
             size_t row = list[n] / groups, column = list[n] % groups * width + first;
-            const float *piece = values + (row * lines + line) * in + column;
-            for (size_t i = 0; i < part; i++) sums[i] += (double)scales[row] * (double)piece[i];
+            cpu_add_piece(scales[row], values + (row * lines + line) * in + column, part, sums);
         }
         for (size_t i = 0; i < part; i++) grad[first + i] = (float)sums[i];
     }

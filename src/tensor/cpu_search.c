@@ -161,17 +161,18 @@ static float worst_kept(const workspace *work, size_t beam) {
 
 enum { SCAN = 16 };
 
-static bool any_below(const float *scores, float base, float limit) {
-    int found = 0;
-    for (int i = 0; i < SCAN; i++) found |= base + scores[i] < limit;
-    return found;
+static float lowest_of(const float *scores) {
+    float lowest = INFINITY;
+#pragma omp simd reduction(min : lowest)
+    for (int i = 0; i < SCAN; i++) lowest = scores[i] < lowest ? scores[i] : lowest;
+    return lowest;
 }
 
 /* Proposals of one parent, whose loss without its present entry is `base`. */
 static void propose_entries(const cpu_table *table, size_t parent, float base, size_t beam,
                             workspace *work) {
     for (size_t first = 0; first < table->stride; first += SCAN) {
-        if (!any_below(work->scores + first, base, worst_kept(work, beam))) continue;
+        if (!(base + lowest_of(work->scores + first) < worst_kept(work, beam))) continue;
         for (size_t entry = first; entry < first + SCAN; entry++) {
             float loss = base + work->scores[entry];
             if (loss < worst_kept(work, beam))
