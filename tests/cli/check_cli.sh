@@ -146,6 +146,15 @@ fails 'text' bench layer --input text --scheme 2x8
 fails 'cut.h5|weight' bench layer --input $made --scheme 2x8
 fails 'scheme' bench layer --input $made --scheme eight
 fails 'from 1 to 16' bench layer --input $made --beam 0
+layer=(bench layer --input "$root/tests/data/layer.h5" --scheme 2x4 --backend cpu)
+succeeds '"kmeans_error": 0\.[0-9]+, "round_errors": \[0\.[0-9]+, 0\.[0-9]+\], "stop_round": null, "stop_error": null, ' \
+  "${layer[@]}" --rounds 2 --json
+succeeds '"seconds": \{"kmeans": [0-9.e-]+, "codebooks": [0-9.e-]+, "codes": [0-9.e-]+, "total": [0-9.e-]+\}\}$' \
+  "${layer[@]}" --json
+succeeds '"stop_round": 1, "stop_error": 0\.' "${layer[@]}" --rounds 2 --tolerance 0.99 --json
+succeeds 'the rule stops here' "${layer[@]}" --beam 2 --out-group 2 --group 4 --scheme 1x3
+fails '--rounds' "${layer[@]}" --tolerance 0
+fails 'does not divide' "${layer[@]}" --group 7
 
 ((failures == 0)) && echo "all as expected"
 exit $((failures > 0))
