@@ -148,7 +148,7 @@ aq_status aq_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq
 aq_status aq_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward, aq_tensor *x) {
     AQ_CHECK_OPERANDS("rotate", {"x", x, AQ_F32, "slhd"}, {"cosines", cosines, AQ_F32, "nf"},
                       {"sines", sines, AQ_F32, "nf"});
-    char table[AQ_SHAPE_TEXT], text[AQ_SHAPE_TEXT];
+    char table[AQ_SHAPE_TEXT_SIZE], text[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(2 * cosines->shape[1] == x->shape[3] && cosines->shape[0] >= x->shape[1], AQ_SHAPE,
                "rotate: x is %s, cosines are %s: expected at least [%zu, %zu]",
                aq_tensor_text(x, text), aq_tensor_text(cosines, table), x->shape[1],

@@ -3,13 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *aq_tensor_text(const aq_tensor *tensor, char *text) {
-    int used = snprintf(text, AQ_SHAPE_TEXT, "[");
-    for (int i = 0; i < tensor->ndim; i++)
-        used += snprintf(text + used, AQ_SHAPE_TEXT - (size_t)used, "%s%zu", i ? ", " : "",
-                         tensor->shape[i]);
-    snprintf(text + used, AQ_SHAPE_TEXT - (size_t)used, "]");
-    return text;
+const char *aq_tensor_text(const aq_tensor *tensor, char text[AQ_SHAPE_TEXT_SIZE]) {
+    aq_shape shape = {.ndim = tensor->ndim};
+    memcpy(shape.dims, tensor->shape, sizeof shape.dims);
+    return aq_shape_text(shape, text);
 }
 
 /* Type, number of dimensions and home: what one operand can be told by itself. */
@@ -20,7 +17,7 @@ static aq_status check_alone(const char *op, const aq_operand *operand, const aq
                op, first->name, operand->name);
     AQ_REQUIRE(x->dtype == operand->dtype, AQ_SHAPE, "%s: %s is %s, expected %s", op, operand->name,
                aq_dtype_name(x->dtype), aq_dtype_name(operand->dtype));
-    char text[AQ_SHAPE_TEXT];
+    char text[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(!operand->dims || (size_t)x->ndim == strlen(operand->dims), AQ_SHAPE,
                "%s: %s is %s, expected %zu dimensions", op, operand->name, aq_tensor_text(x, text),
                strlen(operand->dims));
@@ -38,7 +35,7 @@ static aq_status check_letters(const char *op, const aq_operand *operand, bindin
         binding *bound = &bindings[(unsigned char)operand->dims[i]];
         size_t size = operand->tensor->shape[i];
         if (!bound->operand) *bound = (binding){operand, size};
-        char left[AQ_SHAPE_TEXT], right[AQ_SHAPE_TEXT];
+        char left[AQ_SHAPE_TEXT_SIZE], right[AQ_SHAPE_TEXT_SIZE];
         AQ_REQUIRE(bound->size == size, AQ_SHAPE,
                    "%s: %s is %s, %s is %s: %zu and %zu must be equal", op, bound->operand->name,
                    aq_tensor_text(bound->operand->tensor, left), operand->name,
@@ -59,7 +56,7 @@ aq_status aq_operands_check(const char *op, const aq_operand *operands, int coun
 aq_status aq_counts_check(const char *op, const aq_operand *left, const aq_operand *right) {
     const aq_operand both[] = {*left, *right};
     AQ_TRY(aq_operands_check(op, both, 2));
-    char a[AQ_SHAPE_TEXT], b[AQ_SHAPE_TEXT];
+    char a[AQ_SHAPE_TEXT_SIZE], b[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(aq_tensor_count(left->tensor) == aq_tensor_count(right->tensor), AQ_SHAPE,
                "%s: %s is %s, %s is %s: they need equally many elements", op, left->name,
                aq_tensor_text(left->tensor, a), right->name, aq_tensor_text(right->tensor, b));
@@ -72,7 +69,7 @@ aq_status aq_coded_check(const char *op, const aq_coded *coded) {
                       {"codebooks", &coded->codebooks, AQ_F32, "mkol"});
     const aq_scheme *scheme = &coded->scheme;
     const size_t *shape = coded->codebooks.shape;
-    char text[AQ_SHAPE_TEXT];
+    char text[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(scheme->bits >= 1 && scheme->bits <= 16 && shape[0] == (size_t)scheme->codebooks &&
                    shape[1] == (size_t)1 << scheme->bits && shape[2] == (size_t)scheme->out_group &&
                    shape[3] == (size_t)scheme->in_group,
@@ -86,7 +83,7 @@ aq_status aq_coded_weight_check(const char *op, const aq_coded *coded, const cha
                                 const aq_tensor *x) {
     AQ_TRY(aq_coded_check(op, coded));
     AQ_CHECK_OPERANDS(op, {"scales", &coded->scales, AQ_F32, "r"}, {name, x, AQ_F32, "nc"});
-    char text[AQ_SHAPE_TEXT], codes[AQ_SHAPE_TEXT];
+    char text[AQ_SHAPE_TEXT_SIZE], codes[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(x->shape[0] == coded->codes.shape[0] * (size_t)coded->scheme.out_group &&
                    x->shape[1] == coded->codes.shape[1] * (size_t)coded->scheme.in_group,
                AQ_SHAPE, "%s: %s is %s, codes are %s for groups of %d x %d", op, name,

@@ -30,9 +30,8 @@ aq_status aq_coded_check(const char *op, const aq_coded *coded);
 aq_status aq_coded_weight_check(const char *op, const aq_coded *coded, const char *name,
                                 const aq_tensor *x);
 
-/* "[3, 4]" into text (AQ_SHAPE_TEXT bytes), which is returned. */
-enum { AQ_SHAPE_TEXT = 96 };
-const char *aq_tensor_text(const aq_tensor *tensor, char *text);
+/* aq_shape_text of a tensor. */
+const char *aq_tensor_text(const aq_tensor *tensor, char text[AQ_SHAPE_TEXT_SIZE]);
 
 #define AQ_CHECK_OPERANDS(op, ...)                                                                 \
     AQ_TRY(                                                                                        \

@@ -17,9 +17,9 @@ bool aq_shape_same(aq_shape a, aq_shape b) {
 }
 
 const char *aq_shape_text(aq_shape shape, char text[AQ_SHAPE_TEXT_SIZE]) {
-    int used = 0;
+    int used = snprintf(text, AQ_SHAPE_TEXT_SIZE, "[");
     for (int i = 0; i < shape.ndim; i++)
-        used += snprintf(text + used, AQ_SHAPE_TEXT_SIZE - (size_t)used, i ? ", %zu" : "[%zu",
+        used += snprintf(text + used, AQ_SHAPE_TEXT_SIZE - (size_t)used, i ? ", %zu" : "%zu",
                          shape.dims[i]);
     snprintf(text + used, AQ_SHAPE_TEXT_SIZE - (size_t)used, "]");
     return text;
