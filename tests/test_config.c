@@ -258,16 +258,20 @@ static void runs_with_other_results_are_told_apart(void) {
     aq_config_free(&other);
 }
 
-static void help_has_one_line_a_setting(void) {
+static void help_has_one_short_line_a_setting(void) {
     char *text = NULL;
     size_t size, lines = 0;
     FILE *stream = open_memstream(&text, &size);
     aq_config_help(stream);
     fclose(stream);
-    for (const char *at = text; (at = strchr(at, '\n')); at++) lines++;
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  quantizer.beam=1 "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  model=PATH "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "(dense|quantized)"));
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        CU_ASSERT(strlen(line) <= 78);
+        lines++;
+    }
     CU_ASSERT_EQUAL(lines, aq_setting_count);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "quantizer.beam"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "from 1 to 16; default 1"));
     free(text);
 }
 
@@ -308,7 +312,7 @@ int main(int argc, char **argv) {
         CASE(a_path_that_yaml_cannot_hold_is_refused),
         CASE(settings_hold_what_changes_the_result_and_no_place),
         CASE(runs_with_other_results_are_told_apart),
-        CASE(help_has_one_line_a_setting),
+        CASE(help_has_one_short_line_a_setting),
         CASE(every_recipe_can_be_read),
     };
     return aq_test_main("config", cases, sizeof cases / sizeof *cases, argc, argv);

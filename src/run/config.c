@@ -66,13 +66,14 @@ aq_fit_settings aq_config_fit(const aq_config *config) {
 }
 
 void aq_config_help(FILE *file) {
-    char expected[AQ_SETTING_TEXT];
     for (size_t i = 0; i < aq_setting_count; i++) {
         const aq_setting *setting = &aq_settings[i];
-        aq_setting_expected(setting, expected, sizeof expected);
-        fprintf(file, "  %-27s %s (%s; %s%s)\n", setting->key, setting->help, expected,
-                setting->initial ? "default " : "required",
-                setting->initial ? setting->initial : "");
+        char start[AQ_SETTING_TEXT];
+        snprintf(start, sizeof start, "%s=%s", setting->key,
+                 setting->initial ? setting->initial : "PATH");
+        fprintf(file, "  %-31s %s", start, setting->help);
+        if (setting->choices) fprintf(file, " (%s)", setting->choices);
+        fputc('\n', file);
     }
 }
 

@@ -60,7 +60,7 @@ aq_fit_settings aq_config_fit(const aq_config *config);
 /* Writes all settings as YAML that aq_config_read reads back to the same values. */
 aq_status aq_config_write(const aq_config *config, FILE *file);
 
-/* One line a setting for --help: key, kind, default, help. */
+/* One line a setting for --help, at most 78 columns: key, default, help and choices. */
 void aq_config_help(FILE *file);
 
 /* The settings that change the result as JSON text without paths (caller frees with free): part of
