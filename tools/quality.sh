@@ -31,7 +31,7 @@ for seed in "$@"; do
     --set "model=$shared/models/$name" --set "calibration.tokens=$shared/tokens/calib.npy" >"$run.log" 2>&1 ||
     { tail -n 5 "$run.log" >&2; exit 1; }
   seconds=$(echo "$(date +%s.%N) $begin" | awk '{printf "%.1f", $1 - $2}')
-  bits=$("$program" info "$run/model.aqlm.h5" --json | json_number bits_per_weight)
+  bits=$("$program" info "$run/model.aqlm.h5" | awk '/bits per weight/ {print $1}')
   echo "$seed $seconds $bits $(perplexity "$run/model.aqlm.h5" valid) $(perplexity "$run/model.aqlm.h5" wikitext2-test)" >>"$table"
   tail -n 1 "$table" >&2
 done
