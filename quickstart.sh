@@ -13,13 +13,17 @@ cd "$(dirname "$0")"
 build=${AQLM_BUILD:-build}
 packages=(build-essential cmake pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-pthread-dev
           libjansson-dev libyaml-dev libcunit1-dev)
+test_packages=(python3-venv) # for the Python peers of tests/interop
+
+# Threads that wait for each other sleep instead of taking cores from the processes beside them.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
 missing_packages() {
   local package
-  for package in "${packages[@]}"; do
+  for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
   done
 }
@@ -31,7 +35,7 @@ install_packages() {
 libyaml and CUnit with their headers, then run this script again"
   fi
   local missing=() as_root=()
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <(missing_packages "$@")
   [ ${#missing[@]} -eq 0 ] && return
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "please install as root: apt-get install ${missing[*]}"
@@ -79,8 +83,8 @@ run_tests() {
 }
 
 case ${1:-} in
-  demo) install_packages; build_all; demo ;;
-  test) install_packages; build_all; run_tests ;;
-  build) install_packages; build_all ;;
+  demo) install_packages "${packages[@]}"; build_all; demo ;;
+  test) install_packages "${packages[@]}" "${test_packages[@]}"; build_all; run_tests ;;
+  build) install_packages "${packages[@]}"; build_all ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
