@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *fresh_path(void) {
@@ -50,8 +51,9 @@ static void every_event_is_one_line_with_its_fields(void) {
                                                          .bits_per_weight = 2.5,
                                                          .seconds = 1.5,
                                                          .kmeans_error = 0.25,
-                                                         .rounds = 6,
-                                                         .stop_round = 5}));
+                                                         .rounds = 2,
+                                                         .stop_round = 2,
+                                                         .round_errors = (double[]){0.5, 0.25}}));
     AQ_CHECK(aq_metrics_epoch(metrics, &(aq_epoch_event){.block = 7, .epoch = 2}));
     AQ_CHECK(aq_metrics_block(metrics, &(aq_block_event){.block = 7, .best_epoch = 1}));
     AQ_CHECK(aq_metrics_run(metrics, &(aq_run_event){.blocks = 8, .files = 9}));
@@ -64,13 +66,44 @@ static void every_event_is_one_line_with_its_fields(void) {
     CU_ASSERT_EQUAL(real(lines, 0, "block"), 7);
     CU_ASSERT_EQUAL(real(lines, 0, "error"), 0.015625);
     CU_ASSERT_EQUAL(real(lines, 0, "kmeans_error"), 0.25);
-    CU_ASSERT_EQUAL(real(lines, 0, "stop_round"), 5);
+    CU_ASSERT_EQUAL(real(lines, 0, "stop_round"), 2);
+    json_t *rounds = json_object_get(json_array_get(lines, 0), "round_errors");
+    CU_ASSERT_EQUAL(json_array_size(rounds), 2);
+    CU_ASSERT_EQUAL(json_number_value(json_array_get(rounds, 1)), 0.25);
     CU_ASSERT_STRING_EQUAL(text(lines, 1, "event"), "epoch");
     CU_ASSERT_EQUAL(real(lines, 1, "epoch"), 2);
     CU_ASSERT_STRING_EQUAL(text(lines, 2, "event"), "block");
     CU_ASSERT_EQUAL(real(lines, 2, "best_epoch"), 1);
     CU_ASSERT_STRING_EQUAL(text(lines, 3, "event"), "run");
     CU_ASSERT_EQUAL(real(lines, 3, "files"), 9);
+    json_decref(lines);
+}
+
+static void a_run_tells_when_it_starts_where_it_is_and_how_it_ends(void) {
+    const char *path = fresh_path();
+    aq_metrics *metrics;
+    double before = floor((double)time(NULL));
+    AQ_CHECK(aq_metrics_open(path, 1, &metrics));
+    AQ_CHECK(aq_metrics_start(
+        metrics, &(aq_start_event){.ranks = 2, .backend = "cpu", .blocks = 4, .finished = 1}));
+    AQ_CHECK(aq_metrics_stage(
+        metrics, &(aq_stage_event){.block = 1, .stage = AQ_STAGE_FIT, .layer = "mlp.up_proj"}));
+    AQ_CHECK(aq_metrics_stage(metrics, &(aq_stage_event){.block = 1, .stage = AQ_STAGE_TUNING}));
+    AQ_CHECK(aq_metrics_failed(metrics, &(aq_failed_event){.block = 1, .error = "caf\xe9: gone"}));
+    AQ_CHECK(aq_metrics_end(metrics, "block 1 failed"));
+    AQ_CHECK(aq_metrics_end(metrics, NULL));
+    aq_metrics_close(metrics);
+    json_t *lines = read_lines(path);
+    CU_ASSERT_EQUAL_FATAL(json_array_size(lines), 6);
+    for (size_t i = 0; i < 6; i++) CU_ASSERT(real(lines, i, "time") >= before);
+    CU_ASSERT_EQUAL(real(lines, 0, "finished"), 1);
+    CU_ASSERT_STRING_EQUAL(text(lines, 0, "backend"), "cpu");
+    CU_ASSERT_STRING_EQUAL(text(lines, 1, "stage"), "fit");
+    CU_ASSERT_STRING_EQUAL(text(lines, 1, "layer"), "mlp.up_proj");
+    CU_ASSERT(json_is_null(json_object_get(json_array_get(lines, 2), "layer")));
+    CU_ASSERT_STRING_EQUAL(text(lines, 3, "error"), "caf?: gone");
+    CU_ASSERT_STRING_EQUAL(text(lines, 4, "error"), "block 1 failed");
+    CU_ASSERT(json_is_null(json_object_get(json_array_get(lines, 5), "error")));
     json_decref(lines);
 }
 
@@ -131,6 +164,23 @@ static void a_second_run_appends(void) {
     json_decref(lines);
 }
 
+static void a_torn_line_is_ended_before_the_next_event(void) {
+    const char *path = fresh_path();
+    FILE *file = fopen(path, "w");
+    fputs("{\"event\":\"lay", file);
+    fclose(file);
+    aq_metrics *metrics;
+    AQ_CHECK(aq_metrics_open(path, 0, &metrics));
+    AQ_CHECK(aq_metrics_end(metrics, NULL));
+    aq_metrics_close(metrics);
+    char first[64] = "", second[64] = "";
+    file = fopen(path, "r");
+    CU_ASSERT(fgets(first, sizeof first, file) && fgets(second, sizeof second, file));
+    fclose(file);
+    CU_ASSERT_STRING_EQUAL(first, "{\"event\":\"lay\n");
+    CU_ASSERT(strncmp(second, "{\"event\":\"end\"", 14) == 0);
+}
+
 static void a_file_that_cannot_be_written_is_an_error(void) {
     aq_metrics *metrics;
     AQ_CHECK_FAILS(aq_metrics_open("/no/such/folder/metrics.jsonl", 0, &metrics), AQ_IO,
@@ -153,9 +203,14 @@ static void nobody_has_to_keep_metrics(void) {
 
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
-        CASE(every_event_is_one_line_with_its_fields),   CASE(what_is_not_a_number_becomes_null),
-        CASE(lines_of_several_processes_do_not_mix),     CASE(a_second_run_appends),
-        CASE(a_file_that_cannot_be_written_is_an_error), CASE(nobody_has_to_keep_metrics),
+        CASE(every_event_is_one_line_with_its_fields),
+        CASE(a_run_tells_when_it_starts_where_it_is_and_how_it_ends),
+        CASE(what_is_not_a_number_becomes_null),
+        CASE(a_torn_line_is_ended_before_the_next_event),
+        CASE(lines_of_several_processes_do_not_mix),
+        CASE(a_second_run_appends),
+        CASE(a_file_that_cannot_be_written_is_an_error),
+        CASE(nobody_has_to_keep_metrics),
     };
     return aq_test_main("metrics", cases, sizeof cases / sizeof *cases, argc, argv);
 }

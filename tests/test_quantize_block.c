@@ -185,7 +185,7 @@ static int count_lines(const char *path, const char *part) {
     return count;
 }
 
-static void every_layer_and_epoch_is_an_event(void) {
+static void every_stage_layer_and_epoch_is_an_event(void) {
     char path[512];
     snprintf(path, sizeof path, "%s/metrics.jsonl", aq_test_folder());
     fixture made = fixture_new(0);
@@ -198,6 +198,8 @@ static void every_layer_and_epoch_is_an_event(void) {
                     AQ_LINEAR_COUNT);
     CU_ASSERT_EQUAL(count_lines(path, "\"event\":\"epoch\",\"rank\":3,\"block\":5"),
                     report.epochs + 1);
+    CU_ASSERT_EQUAL(count_lines(path, "\"event\":\"stage\",\"rank\":3,\"block\":5"),
+                    AQ_LINEAR_COUNT + 3); /* every fit; forward, tuning, writing */
     aq_coded_block_free(&coded);
     fixture_free(&made);
 }
@@ -243,7 +245,7 @@ static const aq_case cases[] = {
     {"equal_seeds_give_equal_bytes_and_others_do_not",
      equal_seeds_give_equal_bytes_and_others_do_not},
     {"targets_are_the_dense_outputs", targets_are_the_dense_outputs},
-    {"every_layer_and_epoch_is_an_event", every_layer_and_epoch_is_an_event},
+    {"every_stage_layer_and_epoch_is_an_event", every_stage_layer_and_epoch_is_an_event},
     {"a_scheme_that_does_not_fit_names_the_linear", a_scheme_that_does_not_fit_names_the_linear},
     {"validation_must_leave_a_sequence", validation_must_leave_a_sequence},
     {"inputs_that_are_not_finite_are_refused", inputs_that_are_not_finite_are_refused},

@@ -4,6 +4,13 @@
 
 #include <time.h>
 
+/* Seconds since 1970 (Unix time), by the system's clock. */
+static inline double aq_unix_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 /* Monotonic seconds since an arbitrary moment. */
 static inline double aq_seconds(void) {
     struct timespec now;

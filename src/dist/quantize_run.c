@@ -6,6 +6,9 @@
 #include "dist/worker.h"
 #include "store/model_file.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* Rank 0's part of a run. */
 typedef struct leader {
     const aq_ranks *ranks;
@@ -51,7 +54,25 @@ static aq_status prepare(leader *self, const aq_progress_mode *mode) {
     return mode ? begin_progress(self, *mode) : AQ_OK;
 }
 
+static aq_status tell_start(const leader *self) {
+    const aq_start_event event = {.ranks = self->ranks->size,
+                                  .backend = self->session->config->run.backend,
+                                  .blocks = self->summary->ledger.blocks,
+                                  .finished = self->summary->earlier};
+    return aq_metrics_start(self->session->metrics, &event);
+}
+
+/* Whoever reads the events later knows by this one that nobody is at work any more. A run that
+ * failed goes on to say why: a line that cannot be written must not change that. */
+static void tell_end(const leader *self, aq_status status) {
+    char *error = status == AQ_OK ? NULL : strdup(aq_error_text());
+    if (aq_metrics_end(self->session->metrics, error) != AQ_OK) aq_log_warn("%s", aq_error_text());
+    if (error) AQ_FAIL(status, "%s", error);
+    free(error);
+}
+
 static aq_status start_coordinator(leader *self) {
+    AQ_TRY(tell_start(self));
     self->coordinator = (aq_coordinator){.ledger = &self->summary->ledger,
                                          .progress = self->progress,
                                          .ranks = self->ranks->size,
@@ -114,6 +135,7 @@ aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_p
     if (leads) aq_coordinator_join(&self.coordinator);
     AQ_STEP(aq_ranks_agree(ranks, leads ? conclude(&self, start) : AQ_OK));
 done:
+    if (leads) tell_end(&self, status);
     session->progress = NULL;
     aq_progress_end(self.progress);
     return status;

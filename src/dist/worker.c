@@ -1,8 +1,15 @@
 #include "dist/worker.h"
 
+#include "base/log.h"
 #include "dist/messages.h"
 
 #include <stdio.h>
+
+/* A line that cannot be written must not hide why the block failed. */
+static void tell_failed(aq_session *session, const aq_message *message) {
+    const aq_failed_event event = {.block = message->block, .error = message->text};
+    if (aq_metrics_failed(session->metrics, &event) != AQ_OK) aq_log_warn("%s", aq_error_text());
+}
 
 static void report(aq_session *session, size_t block) {
     aq_message message = {.kind = AQ_MESSAGE_DONE, .block = block};
@@ -10,6 +17,7 @@ static void report(aq_session *session, size_t block) {
     if (message.code != AQ_OK) {
         message.kind = AQ_MESSAGE_FAILED;
         snprintf(message.text, sizeof message.text, "%s", aq_error_text());
+        tell_failed(session, &message);
     }
     aq_message_send(AQ_TO_COORDINATOR, 0, &message);
 }

@@ -1,5 +1,7 @@
 #include "run/metrics.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -14,10 +16,19 @@ struct aq_metrics {
     char *path;
 };
 
+/* A process that died while it wrote left a line without its end; what follows must not join it. */
+static void end_torn_line(int file) {
+    char last = '\n';
+    off_t size = lseek(file, 0, SEEK_END);
+    if (size > 0 && pread(file, &last, 1, size - 1) == 1 && last != '\n' &&
+        write(file, "\n", 1) != 1)
+        return; /* the first event will say why */
+}
+
 aq_status aq_metrics_open(const char *path, int rank, aq_metrics **metrics) {
     aq_metrics *opened = malloc(sizeof *opened);
     char *kept = strdup(path);
-    int file = opened && kept ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
+    int file = opened && kept ? open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (file < 0) {
         aq_status status = opened && kept ? AQ_FAIL(AQ_IO, "%s: cannot be opened for appending: %s",
                                                     path, strerror(errno))
@@ -26,6 +37,7 @@ aq_status aq_metrics_open(const char *path, int rank, aq_metrics **metrics) {
         free(kept);
         return status;
     }
+    end_torn_line(file);
     *opened = (aq_metrics){.file = file, .rank = rank, .path = kept};
     *metrics = opened;
     return AQ_OK;
@@ -38,8 +50,24 @@ void aq_metrics_close(aq_metrics *metrics) {
     free(metrics);
 }
 
+/* Enough for milliseconds of today's Unix seconds. */
+enum { REAL_DIGITS = 13 };
+
 static json_t *number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* JSON knows no bytes that are not UTF-8, as names of files may hold: they become question marks.
+ */
+static json_t *text_or_null(const char *text) {
+    json_t *value = text ? json_string(text) : json_null();
+    if (value) return value;
+    char *plain = strdup(text);
+    for (char *at = plain; at && *at; at++)
+        if ((unsigned char)*at > 127) *at = '?';
+    value = plain ? json_string(plain) : NULL;
+    free(plain);
+    return value;
 }
 
 static json_t *count_or_null(int value) {
@@ -57,10 +85,13 @@ static aq_status append(const aq_metrics *metrics, const char *line, size_t size
 /* Takes `fields`, which json_pack left NULL when memory ran out. */
 static aq_status write_event(const aq_metrics *metrics, const char *name, json_t *fields) {
     json_t *event = json_pack("{ss si}", "event", name, "rank", metrics->rank);
-    bool whole = event && fields && json_object_update(event, fields) == 0;
-    char *text = whole ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_t *now = json_real(round(1000 * aq_unix_seconds()) / 1000);
+    bool whole = event && fields && json_object_update(event, fields) == 0 &&
+                 json_object_set(event, "time", now) == 0;
+    char *text = whole ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
     json_decref(event);
     json_decref(fields);
+    json_decref(now);
     AQ_REQUIRE(text, AQ_MEMORY, "out of memory while writing %s", metrics->path);
     size_t length = strlen(text);
     text[length] = '\n'; /* where the terminating zero stood: nobody reads it as a string again */
@@ -73,13 +104,44 @@ static json_int_t whole(size_t value) {
     return (json_int_t)value;
 }
 
+const char *aq_stage_name(aq_stage stage) {
+    static const char *const names[] = {
+#define AQ_STAGE_TEXT(name, text) text,
+        AQ_STAGE_LIST(AQ_STAGE_TEXT)
+#undef AQ_STAGE_TEXT
+    };
+    return names[stage];
+}
+
+aq_status aq_metrics_start(aq_metrics *metrics, const aq_start_event *event) {
+    if (!metrics) return AQ_OK;
+    json_t *fields = json_pack("{si ss ss sI sI}", "ranks", event->ranks, "backend", event->backend,
+                               "program", "aqlm-mpi " AQLM_VERSION, "blocks", whole(event->blocks),
+                               "finished", whole(event->finished));
+    return write_event(metrics, "start", fields);
+}
+
+aq_status aq_metrics_stage(aq_metrics *metrics, const aq_stage_event *event) {
+    if (!metrics) return AQ_OK;
+    json_t *fields = json_pack("{sI ss ss?}", "block", whole(event->block), "stage",
+                               aq_stage_name(event->stage), "layer", event->layer);
+    return write_event(metrics, "stage", fields);
+}
+
+static json_t *numbers(const double *values, int count) {
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(array, number(values[i]));
+    return array;
+}
+
 aq_status aq_metrics_layer(aq_metrics *metrics, const aq_layer_event *event) {
     if (!metrics) return AQ_OK;
     json_t *fields = json_pack(
-        "{sI ss so so so so si so si}", "block", whole(event->block), "layer", event->layer,
+        "{sI ss so so so so si so si so}", "block", whole(event->block), "layer", event->layer,
         "error", number(event->error), "bits_per_weight", number(event->bits_per_weight), "seconds",
         number(event->seconds), "kmeans_error", number(event->kmeans_error), "rounds",
-        event->rounds, "stop_round", count_or_null(event->stop_round), "retries", event->retries);
+        event->rounds, "stop_round", count_or_null(event->stop_round), "retries", event->retries,
+        "round_errors", numbers(event->round_errors, event->rounds));
     return write_event(metrics, "layer", fields);
 }
 
@@ -94,12 +156,19 @@ aq_status aq_metrics_epoch(aq_metrics *metrics, const aq_epoch_event *event) {
 
 aq_status aq_metrics_block(aq_metrics *metrics, const aq_block_event *event) {
     if (!metrics) return AQ_OK;
-    json_t *fields = json_pack("{sI so so so so si si si}", "block", whole(event->block), "error",
-                               number(event->error), "bits_per_weight",
-                               number(event->bits_per_weight), "seconds", number(event->seconds),
-                               "fitted_error", number(event->fitted_error), "epochs", event->epochs,
-                               "best_epoch", event->best_epoch, "retries", event->retries);
+    json_t *fields = json_pack(
+        "{sI so so so so si si si so}", "block", whole(event->block), "error", number(event->error),
+        "bits_per_weight", number(event->bits_per_weight), "seconds", number(event->seconds),
+        "fitted_error", number(event->fitted_error), "epochs", event->epochs, "best_epoch",
+        event->best_epoch, "retries", event->retries, "peak_memory", number(event->peak_memory));
     return write_event(metrics, "block", fields);
+}
+
+aq_status aq_metrics_failed(aq_metrics *metrics, const aq_failed_event *event) {
+    if (!metrics) return AQ_OK;
+    json_t *fields =
+        json_pack("{sI so}", "block", whole(event->block), "error", text_or_null(event->error));
+    return write_event(metrics, "failed", fields);
 }
 
 aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event) {
@@ -108,4 +177,9 @@ aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event) {
                                number(event->bits_per_weight), "seconds", number(event->seconds),
                                "files", whole(event->files));
     return write_event(metrics, "run", fields);
+}
+
+aq_status aq_metrics_end(aq_metrics *metrics, const char *error) {
+    if (!metrics) return AQ_OK;
+    return write_event(metrics, "end", json_pack("{so}", "error", text_or_null(error)));
 }

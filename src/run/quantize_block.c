@@ -70,11 +70,18 @@ static aq_status see_inputs(void *state, aq_tap tap, const aq_tensor *x) {
     return aq_gram_sum_add(x, &self->grams[tap]);
 }
 
+/* A part of the progress line and a stage of the events; `layer` NULL: of the whole block. */
+static aq_status begin_stage(bench *self, aq_stage stage, const char *layer, double share) {
+    const aq_stage_event event = {.block = self->work->index, .stage = stage, .layer = layer};
+    aq_progress_part(self->settings->progress, layer ? layer : aq_stage_name(stage), share);
+    return aq_metrics_stage(self->settings->metrics, &event);
+}
+
 /* The dense block over all sequences: targets, and sums of the training sequences' taps. */
 static aq_status run_dense(bench *self) {
     const aq_block_work *work = self->work;
     double start = aq_seconds();
-    aq_progress_part(self->settings->progress, "forward", forward_share);
+    AQ_TRY(begin_stage(self, AQ_STAGE_FORWARD, NULL, forward_share));
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++)
         AQ_TRY(aq_gram_sum_new(work->inputs->backend, aq_tap_width(work->block->shape, (aq_tap)tap),
                                &self->grams[tap]));
@@ -106,7 +113,8 @@ static aq_status tell_layer(bench *self, int linear, const aq_fit_report *fit) {
         .kmeans_error = fit->kmeans_error,
         .rounds = fit->rounds,
         .stop_round = fit->stop_round,
-        .retries = fit->retries};
+        .retries = fit->retries,
+        .round_errors = fit->round_errors};
     charge(self, AQ_PHASE_KMEANS, fit->seconds_kmeans);
     charge(self, AQ_PHASE_CODEBOOKS, fit->seconds_codebooks);
     charge(self, AQ_PHASE_CODES, fit->seconds_codes);
@@ -118,7 +126,7 @@ static aq_status fit_linear(bench *self, int linear, const aq_tensor *gram) {
     const aq_tensor *weight = &self->work->block->weights[linear];
     const char *name = self->work->block->shape->linears[linear].name;
     double share = fit_share * (double)aq_tensor_count(weight) / self->weights;
-    aq_progress_part(self->settings->progress, name, share);
+    AQ_TRY(begin_stage(self, AQ_STAGE_FIT, name, share));
     aq_fit_settings settings = self->settings->fit;
     settings.seed = seed_of(self, linear);
     settings.watch = &self->watch;
@@ -163,7 +171,7 @@ static aq_status keep_norms_and_biases(bench *self) {
 
 static aq_status tune(bench *self) {
     const aq_block_work *work = self->work;
-    aq_progress_part(self->settings->progress, "tuning", tune_share);
+    AQ_TRY(begin_stage(self, AQ_STAGE_TUNING, NULL, tune_share));
     aq_tune_settings settings = self->settings->tune;
     settings.training = self->training;
     settings.seed = seed_of(self, AQ_LINEAR_COUNT);
@@ -184,6 +192,7 @@ static aq_status tune(bench *self) {
 static aq_status round_and_measure(bench *self) {
     const aq_block_work *work = self->work;
     double start = aq_seconds();
+    AQ_TRY(begin_stage(self, AQ_STAGE_WRITING, NULL, 0));
     size_t held_out = self->settings->validation;
     size_t first = held_out ? self->training : 0, count = held_out ? held_out : self->training;
     AQ_TRY(aq_coded_block_round(self->coded));

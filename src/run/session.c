@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "run/needs.h"
 
+#include <sys/resource.h>
+
 /* The scheme must fit every linear before the first one is fitted. */
 static aq_status check_scheme(const aq_scheme *scheme, const aq_model_shape *shape) {
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
@@ -92,6 +94,11 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
     return aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
 }
 
+static double peak_memory(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? 1024.0 * (double)usage.ru_maxrss : 0;
+}
+
 static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
                             const aq_quantize_report *report) {
     const aq_block_event event = {.block = coded->index,
@@ -101,7 +108,8 @@ static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
                                   .fitted_error = coded->fitted_error,
                                   .epochs = report->epochs,
                                   .best_epoch = report->best_epoch,
-                                  .retries = report->retries};
+                                  .retries = report->retries,
+                                  .peak_memory = peak_memory()};
     return aq_metrics_block(session->metrics, &event);
 }
 
@@ -111,8 +119,10 @@ aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcom
     aq_coded_block coded = {0};
     aq_quantize_report report = {0};
     double *seconds = report.seconds.seconds, start = aq_seconds();
+    const aq_stage_event begins = {.block = index, .stage = AQ_STAGE_INPUTS};
     aq_progress_block(session->progress, index);
 
+    AQ_STEP(aq_metrics_stage(session->metrics, &begins));
     AQ_STEP(open_feed(session));
     AQ_STEP(aq_block_feed_seek(&session->feed, index));
     AQ_STEP(aq_block_feed_load(&session->feed, index, &block));
@@ -122,8 +132,10 @@ aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcom
     start = aq_seconds();
     AQ_STEP(aq_run_directory_write_block(&session->directory, &coded));
     seconds[AQ_PHASE_FILES] += aq_seconds() - start;
-    AQ_STEP(tell_block(session, &coded, &report));
+    start = aq_seconds();
     AQ_STEP(aq_block_feed_advance(&session->feed, &block));
+    seconds[AQ_PHASE_FORWARD] += aq_seconds() - start;
+    AQ_STEP(tell_block(session, &coded, &report));
     *outcome = (aq_block_outcome){.error = coded.error, .seconds = report.seconds};
 done:
     aq_coded_block_free(&coded);
