@@ -3,6 +3,7 @@
 #include "jobs.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,17 @@ aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *inp
     AQ_REQUIRE(next == argc, AQ_INVALID, "unexpected argument %s; %s --help shows the usage",
                argv[next], argv[0]);
     return AQ_OK;
+}
+
+json_t *aq_job_number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+void aq_job_print_json(json_t *object, size_t flags) {
+    char *text = json_dumps(object, flags | JSON_ENCODE_ANY);
+    puts(text ? text : "null");
+    free(text);
+    json_decref(object);
 }
 
 int aq_job_fail(void) {

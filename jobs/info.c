@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 typedef struct info_options {
     const char *path;
@@ -43,13 +42,10 @@ static const struct argp command_line = {
 
 /* ---- JSON ---- */
 
-static json_t *number(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *json_layer(const aq_layer_info *layer) {
-    return json_pack("{s:s, s:o, s:f, s:I}", "name", layer->name, "error", number(layer->error),
-                     "bits_per_weight", layer->bits, "bytes", (json_int_t)layer->bytes);
+    return json_pack("{s:s, s:o, s:f, s:I}", "name", layer->name, "error",
+                     aq_job_number(layer->error), "bits_per_weight", layer->bits, "bytes",
+                     (json_int_t)layer->bytes);
 }
 
 static json_t *json_block(const aq_block_info *block, size_t index) {
@@ -57,7 +53,7 @@ static json_t *json_block(const aq_block_info *block, size_t index) {
     for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++)
         json_array_append_new(layers, json_layer(&block->layers[linear]));
     return json_pack("{s:I, s:o, s:f, s:I, s:o}", "index", (json_int_t)index, "error",
-                     number(block->error), "bits_per_weight", block->bits, "bytes",
+                     aq_job_number(block->error), "bits_per_weight", block->bits, "bytes",
                      (json_int_t)block->bytes, "layers", layers);
 }
 
@@ -92,14 +88,6 @@ static json_t *json_info(const aq_checkpoint_info *info) {
                      "group", group, "out_group", out_group, "bits_per_weight", info->bits,
                      "program", reported(info, "program"), "settings", reported(info, "settings"),
                      "blocks", blocks);
-}
-
-/* Takes `object`. */
-static void print_json(json_t *object, size_t flags) {
-    char *text = json_dumps(object, flags | JSON_ENCODE_ANY);
-    puts(text ? text : "null");
-    free(text);
-    json_decref(object);
 }
 
 /* ---- table ---- */
@@ -143,8 +131,8 @@ static void print_table(const aq_checkpoint_info *info) {
         print_block(&info->blocks[index], index);
     if (!info->report) return;
     printf("\nmade by ");
-    print_json(reported(info, "program"), 0);
-    print_json(reported(info, "settings"), JSON_INDENT(2));
+    aq_job_print_json(reported(info, "program"), 0);
+    aq_job_print_json(reported(info, "settings"), JSON_INDENT(2));
 }
 
 int aq_job_info(int argc, char **argv) {
@@ -154,7 +142,7 @@ int aq_job_info(int argc, char **argv) {
     if (status == AQ_OK) status = aq_checkpoint_info_read(options.path, &info);
     if (status != AQ_OK) return aq_job_fail();
     if (options.json)
-        print_json(json_info(&info), JSON_COMPACT);
+        aq_job_print_json(json_info(&info), JSON_COMPACT);
     else
         print_table(&info);
     aq_checkpoint_info_free(&info);

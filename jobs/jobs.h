@@ -10,6 +10,7 @@
 #include "tensor/ops.h"
 
 #include <argp.h>
+#include <jansson.h>
 
 /* Each takes the command line from its own name on (argv[0] = "aqlm-mpi quantize", so that usage
  * lines come out right) and returns the exit status. */
@@ -18,6 +19,7 @@ int aq_job_evaluate(int argc, char **argv);
 int aq_job_export(int argc, char **argv);
 int aq_job_bench(int argc, char **argv);
 int aq_job_info(int argc, char **argv);
+int aq_job_status(int argc, char **argv);
 
 /* Parses a command line with `argp` (borrowed), whose parser gets `input` as state->input. --help,
  * --usage and --version are added; they print to stdout and exit with 0.
@@ -26,6 +28,12 @@ int aq_job_info(int argc, char **argv);
  * reports with `return AQ_FAIL(AQ_INVALID, ...)` (or passes an error of aq_config_set on); for an
  * argument too many it returns ARGP_ERR_UNKNOWN. Every fault comes back with its text set. */
 aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* A number as JSON; null if it is not finite. */
+json_t *aq_job_number(double value);
+
+/* Prints a line with `object` (taken); `flags` are json_dumps's. */
+void aq_job_print_json(json_t *object, size_t flags);
 
 /* Prints "aqlm-mpi: error: <last error's text>" to stderr and returns 1. Under a launcher only the
  * first rank prints. */

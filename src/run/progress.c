@@ -1,6 +1,7 @@
 #include "run/progress.h"
 
 #include "base/clock.h"
+#include "base/duration.h"
 #include "base/launch.h"
 #include "base/log.h"
 
@@ -72,39 +73,17 @@ static void update_share(aq_progress *progress) {
     progress->share = fmin(fmax(progress->share, share), 1);
 }
 
-typedef struct duration {
-    char text[64];
-} duration;
-
-static duration describe(double seconds) {
-    static const struct {
-        long unit;
-        const char *high, *low;
-    } scales[] = {{86400, "d", "h"}, {3600, "h", "m"}, {60, "m", "s"}};
-    long whole = (long)(seconds + 0.5);
-    duration result;
-    for (size_t i = 0; i < 3; i++) {
-        long unit = scales[i].unit, part = i == 0 ? 3600 : unit / 60;
-        if (whole < unit) continue;
-        snprintf(result.text, sizeof result.text, "%ld%s%02ld%s", whole / unit, scales[i].high,
-                 whole % unit / part, scales[i].low);
-        return result;
-    }
-    snprintf(result.text, sizeof result.text, "%lds", whole);
-    return result;
-}
-
 /* "37%, 2m10s left", and nothing about time before anything is known about it. */
-static duration describe_share(const aq_progress *progress) {
+static aq_duration describe_share(const aq_progress *progress) {
     double before = (double)progress->finished_before / (double)progress->blocks;
     double gained = progress->share - before;
-    duration result;
+    aq_duration result;
     int used = snprintf(result.text, sizeof result.text, "%.0f%%", floor(100 * progress->share));
     if (gained <= 0 || gained >= 1 - before) return result;
     double left = (aq_seconds() - progress->began) / gained * (1 - progress->share);
     if (left < 1e8)
         snprintf(result.text + used, sizeof result.text - (size_t)used, ", %s left",
-                 describe(left).text);
+                 aq_duration_of(left).text);
     return result;
 }
 
@@ -138,7 +117,7 @@ static void describe_place(const aq_progress *progress, char *text, size_t size)
 /* The last column stays free: some terminals break the line there. */
 static void draw(aq_progress *progress) {
     char place[MAX_WIDTH], bar[48], line[2 * MAX_WIDTH];
-    duration share = describe_share(progress);
+    aq_duration share = describe_share(progress);
     int room = terminal_width() - 2 - (int)strlen(share.text);
     int width = room > PLACE_WIDTH ? PLACE_WIDTH : room > 0 ? room : 0;
     describe_place(progress, place, sizeof place);
@@ -267,7 +246,7 @@ void aq_progress_block_done(aq_progress *progress, size_t block, double error, d
     update_share(progress);
     progress->shown = aq_seconds();
     aq_log_info("block %zu done in %s: error %.4g (%zu of %zu done, %s)", block,
-                describe(seconds).text, error, progress->finished, progress->blocks,
+                aq_duration_of(seconds).text, error, progress->finished, progress->blocks,
                 describe_share(progress).text);
     pthread_mutex_unlock(&progress->calls);
 }

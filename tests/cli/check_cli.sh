@@ -109,6 +109,24 @@ cp -r "$work/run" "$work/before"
 fails 'run.seed was 0 and is now 5' "${quantize[@]}" --seed 5
 diff -r "$work/run" "$work/before" >/dev/null || complain "a refused job changed the run directory"
 
+echo "== status"
+succeeds '^run: complete, 4 of 4 blocks done$' status run
+succeeds '^0 +done +0\.[0-9]+ ' status run
+succeeds '^\{"state":"complete",.*"done":4,' status run --json
+succeeds '^run: complete, 4 of 4 blocks done$' status run --follow
+fails 'nowhere: cannot be looked at: No such file' status nowhere
+fails 'not a run directory: it has no config.yaml' status "$example"
+fails 'text: expected a run directory' status text
+cp -r "$work/run" "$work/dead"
+rm "$work/dead/model.aqlm.h5" "$work/dead/blocks/block-0003.h5"
+sed -i '/"event":"\(run\|end\|start\)"/d; /"event":"block".*"block":3,/d' "$work/dead/metrics.jsonl"
+printf 'garbage\n{"event":"sta' >>"$work/dead/metrics.jsonl"
+succeeds '^dead: working, 3 blocks done, 1 in work' status dead
+succeeds '^1 unreadable line in metrics.jsonl$' status dead
+succeeds '^3 +in work .* writing' status dead
+run_follow() { timeout --preserve-status -s INT 1 "$program" status "$work/dead" --follow --json >"$work/out" 2>"$work/err"; }
+run_follow && [[ $(wc -l <"$work/out") == 1 && ! -s $work/err ]] || complain "Ctrl-C does not end status --follow quietly"
+
 echo "== evaluate, export and info of what it made"
 made=run/model.aqlm.h5
 { # the first 512 tokens: a .npy file is a header of 128 bytes and the numbers
