@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_USAGE = 0x10001 };
+enum { OPTION_USAGE = 0x10001, STATUS_STOPPED = 75 /* EX_TEMPFAIL of sysexits.h */ };
 
 typedef struct command_line {
     void *input;
@@ -88,6 +88,45 @@ void aq_job_print_json(json_t *object, size_t flags) {
 int aq_job_fail(void) {
     if (aq_launch_rank() == 0) fprintf(stderr, "aqlm-mpi: error: %s\n", aq_error_text());
     return 1;
+}
+
+static bool needs_quotes(const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789_-+=.,:/@%";
+    return !*word || word[strspn(word, plain)];
+}
+
+/* As a shell reads it back: 'it'\''s'. */
+static void print_word(const char *word) {
+    if (!needs_quotes(word)) {
+        fputs(word, stderr);
+        return;
+    }
+    putc('\'', stderr);
+    for (; *word; word++) fputs(*word == '\'' ? "'\\''" : (char[]){*word, 0}, stderr);
+    putc('\'', stderr);
+}
+
+/* As it was typed: main has put the command's name in the place of argv[0]. */
+static void print_command_line(void) {
+    char *word = NULL;
+    size_t size = 0;
+    FILE *words = fopen("/proc/self/cmdline", "re");
+    while (words && getdelim(&word, &size, 0, words) > 0) {
+        putc(' ', stderr);
+        print_word(word);
+    }
+    free(word);
+    if (words) fclose(words);
+}
+
+int aq_job_stopped(int ranks) {
+    if (aq_launch_rank() != 0) return STATUS_STOPPED;
+    fprintf(stderr, "aqlm-mpi: %s; to go on:", aq_error_text());
+    if (aq_launched()) fprintf(stderr, " %s -n %d", aq_launcher(), ranks);
+    print_command_line();
+    putc('\n', stderr);
+    return STATUS_STOPPED;
 }
 
 static aq_status open_cuda(int device, aq_backend **backend) {

@@ -1,6 +1,7 @@
 /* The commands of aqlm-mpi: one file each, thin: parse, call, print.
  *
- * Jobs are the only code that prints results and decides the exit status: 0 success, 1 failure.
+ * Jobs are the only code that prints results and decides the exit status: 0 success, 1 failure, 75
+ * stopped on request: the same command goes on.
  * Results go to stdout, everything else to stderr.
  */
 #ifndef AQ_JOBS_JOBS_H
@@ -38,6 +39,10 @@ void aq_job_print_json(json_t *object, size_t flags);
 /* Prints "aqlm-mpi: error: <last error's text>" to stderr and returns 1. Under a launcher only the
  * first rank prints. */
 int aq_job_fail(void);
+
+/* Prints "aqlm-mpi: <last error's text>; to go on: <the command that started these ranks>" to
+ * stderr and returns 75. Under a launcher only the first rank prints. */
+int aq_job_stopped(int ranks);
 
 /* Opens the backend that `name` asks for: "cpu", "cuda", or "auto" (CUDA where a device can be
  * used, else the CPU); NULL is "auto". `device` counts this process among its node's (0 for a

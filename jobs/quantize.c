@@ -1,5 +1,6 @@
 /* aqlm-mpi quantize: the main job, alone or under mpirun. */
 #include "base/log.h"
+#include "base/stop.h"
 #include "dist/quantize_run.h"
 #include "jobs.h"
 #include "run/config.h"
@@ -195,6 +196,7 @@ static int quantize_on(const quantize_options *options, const aq_ranks *ranks) {
     aq_status status = aq_config_new(&config);
     if (status == AQ_OK) status = quantize(options, ranks, &config);
     aq_config_free(&config);
+    if (status == AQ_STOPPED) return aq_job_stopped(ranks->size);
     return status == AQ_OK ? 0 : aq_job_fail();
 }
 
@@ -203,6 +205,7 @@ static int quantize_on(const quantize_options *options, const aq_ranks *ranks) {
 int aq_job_quantize(int argc, char **argv) {
     quantize_options options = {0};
     aq_ranks ranks;
+    aq_stop_catch();
     bool understood = aq_job_parse(&command_line, argc, argv, &options) == AQ_OK;
     bool together = aq_ranks_open(&ranks) == AQ_OK;
     int result = understood && together ? quantize_on(&options, &ranks) : aq_job_fail();

@@ -11,4 +11,7 @@ int aq_launch_rank(void);
 /* True if a launcher started this process, even alone. */
 bool aq_launched(void);
 
+/* The launcher's name for the user: "mpirun", "srun" or "mpiexec"; NULL if there was none. */
+const char *aq_launcher(void);
+
 #endif

@@ -2,9 +2,14 @@
 
 #include "dist/polling.h"
 
+void aq_message_post(aq_channel channel, int rank, const aq_message *message,
+                     MPI_Request *request) {
+    MPI_Isend(message, sizeof *message, MPI_BYTE, rank, channel, MPI_COMM_WORLD, request);
+}
+
 void aq_message_send(aq_channel channel, int rank, const aq_message *message) {
     MPI_Request request;
-    MPI_Isend(message, sizeof *message, MPI_BYTE, rank, channel, MPI_COMM_WORLD, &request);
+    aq_message_post(channel, rank, message, &request);
     aq_polling_wait(&request);
 }
 

@@ -1,7 +1,7 @@
 /* What workers and the coordinator say to each other.
  *
- * Every message has the same size, so nobody needs to ask for lengths. Two channels (MPI tags) keep
- * the directions apart: rank 0 is at both ends of both.
+ * Every message has the same size, so nobody needs to ask for lengths. Each channel (MPI tag) has
+ * one thread a rank that receives; rank 0 is at both ends of all.
  */
 #ifndef AQ_DIST_MESSAGES_H
 #define AQ_DIST_MESSAGES_H
@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "run/session.h"
 
+#include <mpi.h>
 #include <stdbool.h>
 
 typedef enum aq_message_kind {
@@ -16,7 +17,9 @@ typedef enum aq_message_kind {
     AQ_MESSAGE_DONE,   /* worker: `block` is written; outcome */
     AQ_MESSAGE_FAILED, /* worker: `block` failed; code and text */
     AQ_MESSAGE_RUN,    /* coordinator: quantize `block` */
-    AQ_MESSAGE_STOP    /* coordinator: there is nothing more to do */
+    AQ_MESSAGE_STOP,   /* coordinator to worker: there is nothing more to do; to and from listeners:
+                          the job is to stop */
+    AQ_MESSAGE_END     /* coordinator to listener: the run is over; its answer: farewell */
 } aq_message_kind;
 
 enum { AQ_MESSAGE_TEXT = 1024 };
@@ -29,9 +32,12 @@ typedef struct aq_message {
     char text[AQ_MESSAGE_TEXT];
 } aq_message;
 
-typedef enum aq_channel { AQ_TO_COORDINATOR = 1, AQ_TO_WORKER } aq_channel;
+typedef enum aq_channel { AQ_TO_COORDINATOR = 1, AQ_TO_WORKER, AQ_TO_LISTENER } aq_channel;
 
-/* Returns when the message may be changed again. */
+/* Begins to send; the message must stay until aq_polling_wait(request) returns. */
+void aq_message_post(aq_channel channel, int rank, const aq_message *message, MPI_Request *request);
+
+/* Returns when the message may be changed again, which may be only when it has been received. */
 void aq_message_send(aq_channel channel, int rank, const aq_message *message);
 
 /* True if a message had arrived: it is in *message, its sender in *rank. Never waits for one. */

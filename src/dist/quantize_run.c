@@ -2,7 +2,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "dist/coordinator.h"
+#include "dist/listener.h"
 #include "dist/worker.h"
 #include "store/model_file.h"
 
@@ -27,9 +29,11 @@ static aq_status find_finished(leader *self) {
     const aq_phases nothing = {0};
     double error;
     AQ_TRY(aq_ledger_new(self->session->source->shape.blocks, ledger));
-    for (size_t i = 0; i < ledger->blocks; i++)
+    for (size_t i = 0; i < ledger->blocks; i++) {
+        AQ_TRY(aq_stop_check());
         if (aq_run_directory_finished(&self->session->directory, i, self->session->backend, &error))
             aq_ledger_done(ledger, i, AQ_LEDGER_NOBODY, error, &nothing);
+    }
     self->summary->earlier = aq_ledger_count(ledger, AQ_BLOCK_DONE);
     if (self->summary->earlier)
         aq_log_info("%s: %zu of %zu blocks are finished already", self->session->directory.path,
@@ -72,11 +76,11 @@ static void tell_end(const leader *self, aq_status status) {
 }
 
 static aq_status start_coordinator(leader *self) {
-    AQ_TRY(tell_start(self));
     self->coordinator = (aq_coordinator){.ledger = &self->summary->ledger,
                                          .progress = self->progress,
                                          .ranks = self->ranks->size,
                                          .in_order = in_order(self)};
+    AQ_TRY(tell_start(self));
     return aq_coordinator_start(&self->coordinator);
 }
 
@@ -119,23 +123,41 @@ static aq_status conclude(leader *self, double start) {
     return tell_run(self);
 }
 
+/* Blocks, then the gathered file. All workers have been told to stop when rank 0 concludes. */
+static aq_status work(leader *self, double start) {
+    const aq_ranks *ranks = self->ranks;
+    aq_worker_run(self->session);
+    AQ_TRY(aq_ranks_agree(ranks, AQ_OK));
+    return aq_ranks_agree(ranks, ranks->rank == 0 ? conclude(self, start) : AQ_OK);
+}
+
+/* With the threads that hand out blocks and spread a request to stop. */
+static aq_status work_attended(leader *self, double start) {
+    const aq_ranks *ranks = self->ranks;
+    bool leads = ranks->rank == 0;
+    aq_listener listener = {0};
+    aq_status status = leads ? start_coordinator(self) : AQ_OK;
+    if (status == AQ_OK) status = aq_listener_start(&listener);
+    status = aq_ranks_agree(ranks, status);
+    if (status == AQ_OK) status = work(self, start);
+    if (leads) aq_coordinator_join(&self->coordinator);
+    aq_listener_join(&listener);
+    return status;
+}
+
 /* Every step that can fail on some ranks only ends with all of them agreeing: nobody waits for a
  * rank that has left. */
 aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
                           aq_run_summary *summary) {
     *summary = (aq_run_summary){0};
     leader self = {.ranks = ranks, .session = session, .summary = summary};
-    bool leads = ranks->rank == 0;
     double start = aq_seconds();
     aq_status status;
-    AQ_STEP(aq_ranks_agree(ranks, leads ? prepare(&self, mode) : AQ_OK));
+    AQ_STEP(aq_ranks_agree(ranks, ranks->rank == 0 ? prepare(&self, mode) : AQ_OK));
     AQ_STEP(aq_ranks_agree(ranks, aq_session_begin(session, ranks->rank, self.progress)));
-    AQ_STEP(aq_ranks_agree(ranks, leads ? start_coordinator(&self) : AQ_OK));
-    aq_worker_run(session);
-    if (leads) aq_coordinator_join(&self.coordinator);
-    AQ_STEP(aq_ranks_agree(ranks, leads ? conclude(&self, start) : AQ_OK));
+    AQ_STEP(work_attended(&self, start));
 done:
-    if (leads) tell_end(&self, status);
+    if (ranks->rank == 0) tell_end(&self, status);
     session->progress = NULL;
     aq_progress_end(self.progress);
     return status;

@@ -19,7 +19,8 @@ typedef struct aq_run_summary {
 
 /* Collective over all ranks, each with its open session; `mode` is that of rank 0's progress (NULL:
  * none). Every rank gets the same status; if a block failed, its number and rank stand in front of
- * the text. The summary is the caller's to free either way. */
+ * the text. STOPPED on all ranks if one was asked to stop (base/stop.h) before the end. The summary
+ * is the caller's to free either way. */
 aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
                           aq_run_summary *summary);
 void aq_run_summary_free(aq_run_summary *summary);

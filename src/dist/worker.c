@@ -17,7 +17,7 @@ static void report(aq_session *session, size_t block) {
     if (message.code != AQ_OK) {
         message.kind = AQ_MESSAGE_FAILED;
         snprintf(message.text, sizeof message.text, "%s", aq_error_text());
-        tell_failed(session, &message);
+        if (message.code != AQ_STOPPED) tell_failed(session, &message);
     }
     aq_message_send(AQ_TO_COORDINATOR, 0, &message);
 }

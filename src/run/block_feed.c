@@ -1,5 +1,7 @@
 #include "run/block_feed.h"
 
+#include "base/stop.h"
+
 /* `at` while the inputs are nobody's: behind every block. */
 #define NOWHERE SIZE_MAX
 
@@ -57,7 +59,10 @@ aq_status aq_block_feed_seek(aq_block_feed *feed, size_t block) {
         AQ_TRY(aq_activations_embed(feed->settings.source, feed->settings.tokens, &feed->inputs));
         feed->at = 0;
     }
-    while (feed->at < block) AQ_TRY(step(feed));
+    while (feed->at < block) {
+        AQ_TRY(aq_stop_check());
+        AQ_TRY(step(feed));
+    }
     return AQ_OK;
 }
 

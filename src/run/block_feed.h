@@ -35,7 +35,8 @@ aq_status aq_block_feed_new(const aq_feed_settings *settings, aq_block_feed *fee
 void aq_block_feed_free(aq_block_feed *feed);
 
 /* Afterwards feed->inputs are those of `block`. With quantized inputs all blocks before it must be
- * finished. NUMERIC if activations are not finite (the text names the block). */
+ * finished. NUMERIC if activations are not finite (the text names the block); STOPPED
+ * (base/stop.h). */
 aq_status aq_block_feed_seek(aq_block_feed *feed, size_t block);
 
 /* Block feed->at has been quantized: feed->outputs hold its dense outputs, `result` its decoded

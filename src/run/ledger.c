@@ -53,6 +53,11 @@ void aq_ledger_failed(aq_ledger *ledger, size_t block, int rank, aq_status code,
     entry->text = strdup(text);
 }
 
+void aq_ledger_release(aq_ledger *ledger, size_t block) {
+    ledger->entries[block].state = AQ_BLOCK_WAITS;
+    ledger->entries[block].rank = AQ_LEDGER_NOBODY;
+}
+
 size_t aq_ledger_count(const aq_ledger *ledger, aq_block_state state) {
     size_t count = 0;
     for (size_t i = 0; i < ledger->blocks; i++) count += ledger->entries[i].state == state;
@@ -66,8 +71,8 @@ aq_status aq_ledger_verdict(const aq_ledger *ledger) {
         return AQ_FAIL(entry->code, "block %zu (rank %d): %s", failed, entry->rank,
                        entry->text ? entry->text : "failed");
     }
-    for (size_t i = 0; i < ledger->blocks; i++)
-        AQ_REQUIRE(ledger->entries[i].state == AQ_BLOCK_DONE, AQ_INVALID,
-                   "block %zu was not finished", i);
+    size_t done = aq_ledger_count(ledger, AQ_BLOCK_DONE);
+    AQ_REQUIRE(done == ledger->blocks, AQ_STOPPED, "stopped with %zu of %zu blocks finished", done,
+               ledger->blocks);
     return AQ_OK;
 }

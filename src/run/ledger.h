@@ -52,10 +52,14 @@ void aq_ledger_done(aq_ledger *ledger, size_t block, int rank, double error,
 /* Block `block`, run by `rank`, failed with this code and text (copied). */
 void aq_ledger_failed(aq_ledger *ledger, size_t block, int rank, aq_status code, const char *text);
 
+/* Block `block` waits again: the job stops, and its worker gave it back. */
+void aq_ledger_release(aq_ledger *ledger, size_t block);
+
 size_t aq_ledger_count(const aq_ledger *ledger, aq_block_state state);
 
 /* AQ_OK if every block is done; else the lowest failed block's code and text with block and rank in
- * front, or INVALID naming the lowest block that is not done. */
+ * front, or STOPPED, saying how many
+ * are done, if blocks wait. */
 aq_status aq_ledger_verdict(const aq_ledger *ledger);
 
 #endif

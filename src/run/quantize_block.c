@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/stop.h"
 #include "quant/gram.h"
 
 #include <math.h>
@@ -26,7 +27,7 @@ typedef struct bench {
 static aq_status watch_step(const aq_watch *watch, const char *phase, int done, int total) {
     const bench *self = watch->state;
     aq_progress_step(self->settings->progress, phase, done, total);
-    return AQ_OK;
+    return aq_stop_check();
 }
 
 /* A line that cannot be written must not end a tuning that goes well: the block's own event will
@@ -67,6 +68,7 @@ static aq_status prepare(bench *self) {
 
 static aq_status see_inputs(void *state, aq_tap tap, const aq_tensor *x) {
     bench *self = state;
+    AQ_TRY(aq_stop_check());
     return aq_gram_sum_add(x, &self->grams[tap]);
 }
 

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "store/block_file.h"
 #include "store/model_file.h"
 
@@ -212,7 +213,8 @@ aq_status aq_run_directory_gather(const aq_run_directory *directory) {
                               .scheme = directory->scheme,
                               .settings = directory->settings,
                               .fingerprint = directory->fingerprint,
-                              .path = directory->model_path};
+                              .path = directory->model_path,
+                              .watch = &aq_stop_watch};
     AQ_STEP(aq_model_file_gather(&gather));
 done:
     free_paths(paths, blocks);

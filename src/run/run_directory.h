@@ -56,7 +56,7 @@ aq_status aq_run_directory_read_block(const aq_run_directory *directory, size_t 
 aq_status aq_run_directory_write_block(const aq_run_directory *directory,
                                        const aq_coded_block *block);
 
-/* Gathers all block files into model.aqlm.h5. */
+/* Gathers all block files into model.aqlm.h5. STOPPED if the job is to stop meanwhile. */
 aq_status aq_run_directory_gather(const aq_run_directory *directory);
 
 #endif

@@ -126,7 +126,10 @@ static aq_status write_contents(const gathering *to) {
     AQ_TRY(aq_layout_write_head(&to->file, AQ_MODEL_FORMAT, &to->from->scheme));
     AQ_TRY(copy_files(to));
     AQ_TRY(copy_ends(to));
-    for (size_t index = 0; index < to->shape->blocks; index++) AQ_TRY(copy_block(to, index));
+    for (size_t index = 0; index < to->shape->blocks; index++) {
+        AQ_TRY(aq_watch_step(to->from->watch, "files", (int)index, (int)to->shape->blocks));
+        AQ_TRY(copy_block(to, index));
+    }
     return write_report(to);
 }
 

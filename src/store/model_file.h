@@ -4,6 +4,7 @@
 #ifndef AQ_STORE_MODEL_FILE_H
 #define AQ_STORE_MODEL_FILE_H
 
+#include "base/watch.h"
 #include "model/source.h"
 #include "quant/coded_weight.h"
 
@@ -14,6 +15,7 @@ typedef struct aq_gather {
     const char *settings;    /* JSON text of the settings that made it: no paths, hosts, times */
     const char *fingerprint; /* that every block file must carry */
     const char *path;        /* of the result */
+    const aq_watch *watch;   /* borrowed or NULL; may stop between two blocks */
 } aq_gather;
 
 /* Writes the gathered file; under its name only when complete. Equal blocks and settings give equal
