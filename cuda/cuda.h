@@ -46,6 +46,10 @@ aq_status cuda_raise_blas(cublasStatus_t code, const char *file, int line);
             return cuda_raise_blas(cublas_try_code, __FILE__, __LINE__);                           \
     } while (0)
 
+/* Device memory, freed with cudaFreeAsync on the state's stream; contents undefined. MEMORY with
+ * what was asked for and what is free. */
+aq_status cuda_take(const cuda_state *state, size_t bytes, void **data);
+
 /* c[i] = alpha op(a[i]) op(b[i]) + beta c[i] for i < batch, all row-major: op(a) [m, k],
  * op(b) [k, n], c [m, n]; a stored row begins `row` elements after the one before, a member of the
  * batch `step` elements after the one before. */

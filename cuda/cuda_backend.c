@@ -25,19 +25,23 @@ static aq_status cuda_finish(aq_backend *backend) {
 }
 
 /* Memory that the pool holds but nobody uses is free for the next allocation. */
-static aq_status cuda_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
+static aq_status free_memory(const cuda_state *state, size_t *free_bytes, size_t *total_bytes) {
     cudaMemPool_t pool;
     uint64_t reserved, used;
     CUDA_TRY(cudaMemGetInfo(free_bytes, total_bytes));
-    CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state_of(backend)->device));
+    CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state->device));
     CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
     CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
     *free_bytes += reserved > used ? (size_t)(reserved - used) : 0;
     return AQ_OK;
 }
 
-static aq_status cuda_allocate(aq_backend *backend, size_t bytes, void **data) {
-    cudaError_t code = cudaMallocAsync(data, bytes, state_of(backend)->stream);
+static aq_status cuda_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
+    return free_memory(state_of(backend), free_bytes, total_bytes);
+}
+
+aq_status cuda_take(const cuda_state *state, size_t bytes, void **data) {
+    cudaError_t code = cudaMallocAsync(data, bytes, state->stream);
     if (code != cudaErrorMemoryAllocation) {
         CUDA_TRY(code);
         return AQ_OK;
@@ -45,10 +49,14 @@ static aq_status cuda_allocate(aq_backend *backend, size_t bytes, void **data) {
     cudaGetLastError();
     *data = NULL;
     size_t free_bytes = 0, total_bytes = 0;
-    AQ_TRY(cuda_memory(backend, &free_bytes, &total_bytes));
+    AQ_TRY(free_memory(state, &free_bytes, &total_bytes));
     return AQ_FAIL(AQ_MEMORY,
                    "%.3f GB of GPU memory were asked for, but only %.3f of %.3f GB are free",
                    1e-9 * (double)bytes, 1e-9 * (double)free_bytes, 1e-9 * (double)total_bytes);
+}
+
+static aq_status cuda_allocate(aq_backend *backend, size_t bytes, void **data) {
+    return cuda_take(state_of(backend), bytes, data);
 }
 
 static void cuda_release(aq_backend *backend, void *data) {

@@ -55,7 +55,7 @@ class cuda_scratch {
     /* At most once an object; contents undefined. */
     template <class Item> aq_status take(size_t count, Item **items) {
         *items = nullptr;
-        CUDA_TRY(cudaMallocAsync(&data, count * sizeof(Item), state->stream));
+        AQ_TRY(cuda_take(state, count * sizeof(Item), &data));
         *items = static_cast<Item *>(data);
         return AQ_OK;
     }

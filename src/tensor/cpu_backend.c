@@ -15,9 +15,34 @@ int cpu_threads(const aq_tensor *x) {
     return ((const cpu_state *)x->home->state)->threads;
 }
 
+/* MemAvailable counts caches that the kernel gives up, which sysinfo does not. */
+static aq_status memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
+    (void)backend;
+    FILE *file = fopen("/proc/meminfo", "r");
+    AQ_REQUIRE(file, AQ_IO, "cannot read /proc/meminfo");
+    char line[128];
+    size_t kibibytes;
+    *free_bytes = *total_bytes = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemTotal: %zu kB", &kibibytes) == 1) *total_bytes = kibibytes * 1024;
+        if (sscanf(line, "MemAvailable: %zu kB", &kibibytes) == 1) *free_bytes = kibibytes * 1024;
+    }
+    fclose(file);
+    AQ_REQUIRE(*free_bytes && *total_bytes, AQ_FORMAT,
+               "/proc/meminfo has no MemTotal and MemAvailable");
+    return AQ_OK;
+}
+
+static aq_status out_of_memory(size_t bytes) {
+    size_t free_bytes = 0, total_bytes = 0;
+    memory(NULL, &free_bytes, &total_bytes);
+    return AQ_FAIL(AQ_MEMORY, "%.3f GB of memory were asked for, but only %.3f of %.3f GB are free",
+                   1e-9 * (double)bytes, 1e-9 * (double)free_bytes, 1e-9 * (double)total_bytes);
+}
+
 aq_status cpu_scratch(size_t bytes, void *scratch) {
-    void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    AQ_REQUIRE(data, AQ_MEMORY, "out of memory: %zu bytes were asked for", bytes);
+    void *data = bytes <= SIZE_MAX - 63 ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+    if (!data) return out_of_memory(bytes);
     memcpy(scratch, &data, sizeof data);
     return AQ_OK;
 }
@@ -25,7 +50,6 @@ aq_status cpu_scratch(size_t bytes, void *scratch) {
 static aq_status allocate(aq_backend *backend, size_t bytes, void **data) {
     (void)backend;
     *data = NULL;
-    AQ_REQUIRE(bytes <= SIZE_MAX - 63, AQ_MEMORY, "out of memory: %zu bytes were asked for", bytes);
     return cpu_scratch(bytes, data);
 }
 
@@ -60,24 +84,6 @@ static aq_status zero(aq_backend *backend, void *target, size_t bytes) {
 
 static aq_status finish(aq_backend *backend) {
     (void)backend;
-    return AQ_OK;
-}
-
-/* MemAvailable counts caches that the kernel gives up, which sysinfo does not. */
-static aq_status memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
-    (void)backend;
-    FILE *file = fopen("/proc/meminfo", "r");
-    AQ_REQUIRE(file, AQ_IO, "cannot read /proc/meminfo");
-    char line[128];
-    size_t kibibytes;
-    *free_bytes = *total_bytes = 0;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemTotal: %zu kB", &kibibytes) == 1) *total_bytes = kibibytes * 1024;
-        if (sscanf(line, "MemAvailable: %zu kB", &kibibytes) == 1) *free_bytes = kibibytes * 1024;
-    }
-    fclose(file);
-    AQ_REQUIRE(*free_bytes && *total_bytes, AQ_FORMAT,
-               "/proc/meminfo has no MemTotal and MemAvailable");
     return AQ_OK;
 }
 
@@ -131,7 +137,7 @@ aq_status aq_cpu_open(int threads, aq_backend **backend) {
     *backend = NULL;
     AQ_REQUIRE(threads >= 0, AQ_INVALID, "%d threads, expected 0 (the default) or more", threads);
     cpu_state *state = calloc(1, sizeof *state);
-    AQ_REQUIRE(state, AQ_MEMORY, "out of memory: %zu bytes were asked for", sizeof *state);
+    if (!state) return out_of_memory(sizeof *state);
     openblas_set_num_threads(1); /* its own threads change bits; ours run over tiles */
     state->threads = threads ? threads : omp_get_max_threads();
     state->backend = (aq_backend){.name = "cpu", .ops = &cpu_ops, .state = state};

@@ -8,8 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Under AddressSanitizer an allocation that cannot be had fails as it does without. */
-const char *__asan_default_options(void);
+/* Under AddressSanitizer an allocation that cannot be had fails as it does without. Weak, because
+ * the emulated backend needs more. */
+__attribute__((weak)) const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
     return "allocator_may_return_null=1";
 }
