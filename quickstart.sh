@@ -13,7 +13,7 @@ cd "$(dirname "$0")"
 build=${AQLM_BUILD:-build}
 packages=(build-essential cmake pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-pthread-dev
           libjansson-dev libyaml-dev libcunit1-dev)
-test_packages=(python3-venv) # for the Python peers of tests/interop
+test_packages=(python3-venv python3-matplotlib) # for the Python peers of tests/interop, and tools/report.py
 
 # Threads that wait for each other sleep instead of taking cores from the processes beside them.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
