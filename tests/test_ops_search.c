@@ -300,6 +300,14 @@ static void sixteen_hypotheses_match_exhaustive_search(void) {
     check_pass((aq_scheme){3, 2, 4, 2}, 4, 12, 16);
 }
 
+static void shapes_at_their_limits_match_exhaustive_search(void) {
+    check_pass((aq_scheme){2, 3, 8, 1}, 1, 8, 4); /* one row, one group */
+    check_pass((aq_scheme){1, 3, 16, 1}, 3, 32, 4);
+    check_pass((aq_scheme){1, 3, 32, 1}, 2, 64, 16);
+    check_pass((aq_scheme){2, 3, 4, 4}, 8, 8, 4);
+    check_pass((aq_scheme){1, 4, 4, 2}, 2, 8, 16);
+}
+
 /* ---- corners ---- */
 
 static const int only_codebook[1] = {0};
@@ -414,6 +422,7 @@ int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(one_hypothesis_matches_exhaustive_search),
                                     AQ_CASE(four_hypotheses_match_exhaustive_search),
                                     AQ_CASE(sixteen_hypotheses_match_exhaustive_search),
+                                    AQ_CASE(shapes_at_their_limits_match_exhaustive_search),
                                     AQ_CASE(missing_hypotheses_are_marked),
                                     AQ_CASE(ties_go_to_the_lower_entry),
                                     AQ_CASE(a_zero_row_keeps_its_loss),
