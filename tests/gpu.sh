@@ -7,13 +7,12 @@
 #   JOBS=N              compilers at once (all cores)
 #   ARCHITECTURES=LIST  what kernels are compiled for (90-real: Hopper)
 #   SANITIZE=1          then compute-sanitizer's memcheck, racecheck and initcheck over the CUDA suites
-#   TOOLS="memcheck"    which of its tools
 #
 # A machine that reaches no package registry gets its libraries from .gpu/ (gpu-kit and its packages) if that
 # folder was carried along. The last lines are a table, one line a suite; the exit code says whether all passed.
 set -uo pipefail
 
-build=build-gpu
+build="build-gpu"
 out=${OUT:-$build/logs}
 jobs=${JOBS:-$(nproc)}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -34,23 +33,32 @@ step() {
   fi
 }
 
-# One line a suite: what compute-sanitizer's tool found. Suites without a case on CUDA are not run.
+# check SUITE TOOL: one line of the table, what compute-sanitizer found. An API call that fails where a test wants it to
+# (too much memory) is no finding.
+check() {
+  local suite=$1 tool=$2 log=$out/$1-$2.log options=() result
+  [ "$tool" = memcheck ] && options=(--report-api-errors no)
+  if timeout 300 compute-sanitizer --tool "$tool" "${options[@]}" --error-exitcode 99 "$build/tests/$suite" cuda >"$log" 2>&1; then
+    result=clean
+  else
+    result="failed (exit $?): $(grep -o '[A-Z]* SUMMARY: .*' "$log" | tail -n 1)"
+  fi
+  printf '%-42s %s\n' "$suite-$tool" "$result" >>"$out/table.txt"
+}
+
+# memcheck over all suites with a case on CUDA; racecheck and initcheck, which slow programs down a hundredfold, over those
+# that call every kernel with small shapes.
 sanitize() {
-  local tool=$1 suite name log result
-  for suite in $(ctest --test-dir $build -N -R 'cuda$' | sed -n 's/.*: \(test_.*\)-cuda$/\1/p'); do
-    name=$suite-$tool log=$out/$suite-$tool.log
-    if timeout 600 compute-sanitizer --tool "$tool" --error-exitcode 99 \
-      "$build/tests/$suite" cuda >"$log" 2>&1; then
-      result=clean
-    elif grep -q 'ERROR SUMMARY: [1-9]' "$log"; then
-      result=$(grep -o 'ERROR SUMMARY: .*' "$log" | tail -n 1)
-      failures=1
-    else
-      result="failed (exit $?)"
-      failures=1
-    fi
-    printf '%-42s %s\n' "$name" "$result" >>"$out/table.txt"
-  done
+  local all small
+  all=$(ctest --test-dir $build -N -R 'cuda$' | sed -n 's/.*: \(test_.*\)-cuda$/\1/p')
+  small=$(grep -E '^test_(ops_|quant_(search|kmeans|coded|gram)|tensor)' <<<"$all")
+  export -f check
+  export out build
+  {
+    for suite in $all; do echo "$suite memcheck"; done
+    for tool in racecheck initcheck; do for suite in $small; do echo "$suite $tool"; done; done
+  } | OMP_NUM_THREADS=2 xargs -P "$((jobs / 2 > 0 ? jobs / 2 : 1))" -L 1 bash -c 'check $0 $1'
+  ! grep -q ' failed' "$out/table.txt" || failures=1
 }
 
 failures=0
@@ -64,9 +72,7 @@ ctest --test-dir $build --output-on-failure --no-tests=error "$@" >"$out/ctest.l
 sed -n 's/^ *[0-9]*\/[0-9]* Test *#[0-9]*: \([^ ]*\) \.*\** *\(.*\)/\1 \2/p' "$out/ctest.log" |
   while read -r name result; do printf '%-42s %s\n' "$name" "$result"; done >>"$out/table.txt"
 
-if [ "${SANITIZE:-0}" = 1 ]; then
-  for tool in ${TOOLS:-memcheck racecheck initcheck}; do sanitize "$tool"; done
-fi
+[ "${SANITIZE:-0}" != 1 ] || sanitize
 
 [ $failures = 0 ] || grep -B2 -A30 -E '\*\*\*Failed|\*\*\*Exception|Subprocess' "$out/ctest.log" | head -n 150
 echo
