@@ -79,6 +79,17 @@ static void cuda_release_host(aq_backend *backend, void *data) {
     cudaFreeHost(data);
 }
 
+static aq_status cuda_pin_host(aq_backend *backend, void *data, size_t bytes) {
+    (void)backend;
+    CUDA_TRY(cudaHostRegister(data, bytes, cudaHostRegisterDefault));
+    return AQ_OK;
+}
+
+static void cuda_unpin_host(aq_backend *backend, void *data) {
+    cuda_finish(backend);
+    if (cudaHostUnregister(data) != cudaSuccess) cudaGetLastError();
+}
+
 static aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes) {
     CUDA_TRY(
         cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, state_of(backend)->stream));
@@ -118,6 +129,8 @@ static const aq_ops cuda_ops = {
     .release = cuda_release,
     .allocate_host = cuda_allocate_host,
     .release_host = cuda_release_host,
+    .pin_host = cuda_pin_host,
+    .unpin_host = cuda_unpin_host,
     .upload = cuda_upload,
     .download = cuda_download,
     .copy = cuda_copy,

@@ -39,7 +39,7 @@ static aq_activations random_activations(size_t device_bytes) {
 static void check_round_trip(size_t device_bytes, bool resident) {
     aq_activations activations = random_activations(device_bytes);
     CU_ASSERT_EQUAL(activations.resident.data != NULL, resident);
-    CU_ASSERT_EQUAL(activations.host == NULL, resident);
+    CU_ASSERT_EQUAL(activations.segment.data == NULL, resident);
     aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 50);
     float *written = aq_test_host(&x), *read = values_of(&activations);
     for (size_t i = 0; i < ROWS * HIDDEN; i++)
@@ -72,6 +72,70 @@ static void sequences_are_read_in_the_order_of_the_list(void) {
         aq_tensor_free(&x);
         aq_activations_free(&activations);
     }
+}
+
+static bool same_values(const aq_activations *a, const aq_activations *b) {
+    float *of_a = values_of(a), *of_b = values_of(b);
+    bool same = memcmp(of_a, of_b, ROWS * HIDDEN * sizeof *of_a) == 0;
+    free(of_a);
+    free(of_b);
+    return same;
+}
+
+static void leaving_the_device_changes_nothing(void) {
+    aq_activations stays = random_activations(SIZE_MAX), leaves = random_activations(SIZE_MAX);
+    AQ_CHECK(aq_activations_to_host(&leaves));
+    CU_ASSERT(leaves.resident.data && leaves.segment.data && same_values(&stays, &leaves));
+    AQ_CHECK(aq_activations_leave_device(&leaves));
+    CU_ASSERT(!leaves.resident.data && leaves.segment.data && same_values(&stays, &leaves));
+    AQ_CHECK(aq_activations_leave_device(&stays));
+    CU_ASSERT(same_values(&stays, &leaves));
+    aq_activations_free(&stays);
+    aq_activations_free(&leaves);
+}
+
+static void what_others_read_is_not_written(void) {
+    aq_activations offered = random_activations(SIZE_MAX);
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 51);
+    AQ_CHECK(aq_activations_to_host(&offered));
+    AQ_CHECK_FAILS(aq_activations_write(&offered, 0, SEQUENCES, &x), AQ_INVALID, "others read");
+    aq_activations_forget_host(&offered);
+    AQ_CHECK(aq_activations_write(&offered, 0, SEQUENCES, &x));
+    aq_tensor_free(&x);
+    aq_activations_free(&offered);
+}
+
+/* What a rank does that takes over what another one of its node holds. */
+static void check_taken(size_t device_bytes) {
+    aq_activations mine = random_activations(0);
+    aq_activations taken = {.backend = aq_test_backend(),
+                            .sequences = SEQUENCES,
+                            .length = AQ_TEST_LENGTH,
+                            .hidden = HIDDEN};
+    aq_segment_name name;
+    aq_segment mapped;
+    AQ_CHECK(aq_segment_describe(&mine.segment, &name));
+    AQ_CHECK(aq_segment_map(aq_test_backend(), &name, &mapped));
+    AQ_CHECK(aq_activations_take(&mapped, device_bytes, &taken));
+    CU_ASSERT_PTR_NULL(mapped.data);
+    CU_ASSERT_EQUAL(taken.segment.data == NULL, device_bytes > 0);
+    CU_ASSERT(same_values(&mine, &taken));
+    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 51);
+    if (device_bytes == 0)
+        AQ_CHECK_FAILS(aq_activations_write(&taken, 0, SEQUENCES, &x), AQ_INVALID, "others read");
+    aq_tensor_free(&x);
+    aq_activations_free(&mine);
+    aq_activations_free(&taken);
+}
+
+static void another_rank_takes_them_in_either_place(void) {
+    check_taken(0);
+    check_taken(SIZE_MAX);
+    aq_activations few = {
+        .backend = aq_test_backend(), .sequences = 1, .length = AQ_TEST_LENGTH, .hidden = HIDDEN};
+    aq_segment segment;
+    AQ_CHECK(aq_segment_new(aq_test_backend(), 7, &segment));
+    AQ_CHECK_FAILS(aq_activations_take(&segment, 0, &few), AQ_SHAPE, "7 bytes");
 }
 
 static void sequences_outside_and_wrong_shapes_fail(void) {
@@ -189,6 +253,9 @@ int main(int argc, char **argv) {
          values_are_kept_as_bfloat16_in_either_place},
         {"sequences_are_read_in_the_order_of_the_list",
          sequences_are_read_in_the_order_of_the_list},
+        {"leaving_the_device_changes_nothing", leaving_the_device_changes_nothing},
+        {"what_others_read_is_not_written", what_others_read_is_not_written},
+        {"another_rank_takes_them_in_either_place", another_rank_takes_them_in_either_place},
         {"sequences_outside_and_wrong_shapes_fail", sequences_outside_and_wrong_shapes_fail},
         {"a_micro_batch_has_a_constant_number_of_tokens",
          a_micro_batch_has_a_constant_number_of_tokens},

@@ -110,6 +110,22 @@ static void host_memory_can_be_used(void) {
     aq_host_free(aq_test_backend(), data);
 }
 
+static void pinned_memory_can_be_used(void) {
+    enum { BYTES = 8192 };
+    unsigned char *data = aligned_alloc(4096, BYTES);
+    memset(data, 3, BYTES);
+    AQ_CHECK(aq_host_pin(aq_test_backend(), data, BYTES));
+    aq_tensor x;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(BYTES), &x));
+    AQ_CHECK(aq_tensor_upload(&x, data, BYTES));
+    memset(data, 4, BYTES);
+    AQ_CHECK(aq_tensor_download(&x, data, BYTES));
+    for (int i = 0; i < BYTES; i++) CU_ASSERT_EQUAL(data[i], 3);
+    aq_host_unpin(aq_test_backend(), data);
+    aq_tensor_free(&x);
+    free(data);
+}
+
 static void finish_waits_without_error(void) {
     AQ_CHECK(aq_finish(aq_test_backend()));
 }

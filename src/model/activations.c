@@ -1,24 +1,56 @@
 #include "model/activations.h"
 
+#include "base/log.h"
+
 #include <math.h>
 #include <stdlib.h>
+
+static size_t sequence_bytes(const aq_activations *activations) {
+    return activations->length * activations->hidden * aq_dtype_size(AQ_BF16);
+}
+
+size_t aq_activations_bytes(const aq_activations *activations) {
+    return activations->sequences * sequence_bytes(activations);
+}
+
+static aq_status check_size(const aq_activations *activations) {
+    size_t bytes = aq_dtype_size(AQ_BF16);
+    AQ_REQUIRE(!__builtin_mul_overflow(bytes, activations->sequences, &bytes) &&
+                   !__builtin_mul_overflow(bytes, activations->length, &bytes) &&
+                   !__builtin_mul_overflow(bytes, activations->hidden, &bytes) && bytes > 0,
+               AQ_INVALID, "activations of %zu sequences of %zu x %zu values have no valid size",
+               activations->sequences, activations->length, activations->hidden);
+    return AQ_OK;
+}
+
+static aq_status make_staging(aq_activations *activations) {
+    return aq_tensor_new(activations->backend, AQ_BF16,
+                         AQ_DIMS(activations->length, activations->hidden), &activations->staging);
+}
+
+/* Memory that was free when the share was set may be gone by now: then they are not resident. */
+static aq_status make_resident(size_t device_bytes, aq_activations *activations) {
+    if (aq_activations_bytes(activations) > device_bytes) return AQ_OK;
+    aq_status status =
+        aq_tensor_new(activations->backend, AQ_BF16,
+                      AQ_DIMS(activations->sequences, activations->length, activations->hidden),
+                      &activations->resident);
+    if (status != AQ_MEMORY) return status;
+    aq_log_warn("activations lie in host memory: %s", aq_error_text());
+    return AQ_OK;
+}
 
 aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t length, size_t hidden,
                              size_t device_bytes, aq_activations *activations) {
     *activations = (aq_activations){
         .backend = backend, .sequences = sequences, .length = length, .hidden = hidden};
-    size_t bytes = aq_dtype_size(AQ_BF16);
-    AQ_REQUIRE(!__builtin_mul_overflow(bytes, sequences, &bytes) &&
-                   !__builtin_mul_overflow(bytes, length, &bytes) &&
-                   !__builtin_mul_overflow(bytes, hidden, &bytes) && bytes > 0,
-               AQ_INVALID, "activations of %zu sequences of %zu x %zu values have no valid size",
-               sequences, length, hidden);
-    if (bytes <= device_bytes)
-        return aq_tensor_new(backend, AQ_BF16, AQ_DIMS(sequences, length, hidden),
-                             &activations->resident);
-    AQ_TRY(aq_host_new(backend, bytes, &activations->host));
-    aq_status status =
-        aq_tensor_new(backend, AQ_BF16, AQ_DIMS(length, hidden), &activations->staging);
+    aq_status status;
+    AQ_STEP(check_size(activations));
+    AQ_STEP(make_resident(device_bytes, activations));
+    if (activations->resident.data) return AQ_OK;
+    AQ_STEP(aq_segment_new(backend, aq_activations_bytes(activations), &activations->segment));
+    AQ_STEP(make_staging(activations));
+done:
     if (status != AQ_OK) aq_activations_free(activations);
     return status;
 }
@@ -26,8 +58,44 @@ aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t lengt
 void aq_activations_free(aq_activations *activations) {
     aq_tensor_free(&activations->resident);
     aq_tensor_free(&activations->staging);
-    if (activations->host) aq_host_free(activations->backend, activations->host);
-    activations->host = NULL;
+    aq_segment_free(&activations->segment);
+}
+
+aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
+                              aq_activations *activations) {
+    activations->segment = *segment;
+    *segment = (aq_segment){0};
+    aq_status status;
+    AQ_NEED(activations->segment.bytes == aq_activations_bytes(activations), AQ_SHAPE,
+            "%zu bytes of memory for %zu bytes of activations", activations->segment.bytes,
+            aq_activations_bytes(activations));
+    AQ_STEP(make_resident(device_bytes, activations));
+    if (!activations->resident.data) return make_staging(activations);
+    AQ_STEP(aq_tensor_upload(&activations->resident, activations->segment.data,
+                             activations->segment.bytes));
+    aq_activations_forget_host(activations);
+done:
+    if (status != AQ_OK) aq_activations_free(activations);
+    return status;
+}
+
+aq_status aq_activations_to_host(aq_activations *activations) {
+    if (activations->segment.data) return AQ_OK;
+    AQ_TRY(aq_segment_new(activations->backend, aq_activations_bytes(activations),
+                          &activations->segment));
+    return aq_tensor_download(&activations->resident, activations->segment.data,
+                              activations->segment.bytes);
+}
+
+void aq_activations_forget_host(aq_activations *activations) {
+    if (activations->resident.data) aq_segment_free(&activations->segment);
+}
+
+aq_status aq_activations_leave_device(aq_activations *activations) {
+    if (!activations->resident.data) return AQ_OK;
+    AQ_TRY(aq_activations_to_host(activations));
+    aq_tensor_free(&activations->resident);
+    return make_staging(activations);
 }
 
 static aq_status check_rows(const aq_activations *activations, size_t count, const aq_tensor *x) {
@@ -44,7 +112,7 @@ static aq_tensor resident_sequence(const aq_activations *activations, size_t seq
 }
 
 static char *host_sequence(const aq_activations *activations, size_t sequence) {
-    return (char *)activations->host + sequence * aq_tensor_bytes(&activations->staging);
+    return (char *)activations->segment.data + sequence * sequence_bytes(activations);
 }
 
 static aq_status read_sequence(const aq_activations *activations, size_t sequence,
@@ -52,7 +120,7 @@ static aq_status read_sequence(const aq_activations *activations, size_t sequenc
     AQ_REQUIRE(sequence < activations->sequences, AQ_INVALID, "sequence %zu of %zu activations",
                sequence, activations->sequences);
     aq_tensor stored = activations->staging;
-    if (activations->host)
+    if (!activations->resident.data)
         AQ_TRY(aq_tensor_upload(&stored, host_sequence(activations, sequence),
                                 aq_tensor_bytes(&stored)));
     else
@@ -72,7 +140,7 @@ aq_status aq_activations_read(const aq_activations *activations, const uint32_t 
 
 static aq_status write_sequence(aq_activations *activations, size_t sequence,
                                 const aq_tensor *rows) {
-    if (!activations->host) {
+    if (activations->resident.data) {
         aq_tensor stored = resident_sequence(activations, sequence);
         return aq_convert(rows, 1, &stored);
     }
@@ -87,6 +155,9 @@ aq_status aq_activations_write(aq_activations *activations, size_t first, size_t
     AQ_REQUIRE(first + count <= activations->sequences, AQ_INVALID,
                "sequences %zu to %zu of %zu activations", first, first + count - 1,
                activations->sequences);
+    AQ_REQUIRE(!activations->segment.shared &&
+                   !(activations->resident.data && activations->segment.data),
+               AQ_INVALID, "activations that others read are not to be written");
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
         AQ_TRY(write_sequence(activations, first + i, &rows));

@@ -1,28 +1,47 @@
 /* Activations of all calibration sequences at one boundary between blocks.
  *
- * Kept as bfloat16 [sequences, length, hidden]: in the backend's memory if they fit into the given
- * share of it, else in (pinned) host memory, streamed in pieces. What is resident never changes a
- * result: values are rounded to bfloat16 in either place.
+ * Kept as bfloat16 [sequences, length, hidden]: resident in the backend's memory if they fit into
+ * the given share of it, else in a segment of host memory (model/segment.h), streamed in pieces; or
+ * in both, so that others can have them. Where they lie never changes a result: values are rounded
+ * to bfloat16 in either place.
  */
 #ifndef AQ_MODEL_ACTIVATIONS_H
 #define AQ_MODEL_ACTIVATIONS_H
 
 #include "model/block.h"
+#include "model/segment.h"
 #include "model/tokens.h"
 
 typedef struct aq_activations {
     aq_backend *backend; /* borrowed */
     size_t sequences, length, hidden;
     aq_tensor resident; /* BF16 [sequences, length, hidden], or empty */
-    void *host;         /* the same in host memory, or NULL */
+    aq_segment segment; /* the same in host memory, or empty */
     aq_tensor staging;  /* BF16 [length, hidden], for streaming; empty if resident */
 } aq_activations;
 
 /* Contents undefined. `device_bytes`: keep them in the backend's memory if they need at most so
- * much. */
+ * much, and it is there. */
 aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t length, size_t hidden,
                              size_t device_bytes, aq_activations *activations);
 void aq_activations_free(aq_activations *activations);
+
+/* The bytes of all their values. */
+size_t aq_activations_bytes(const aq_activations *activations);
+
+/* Made from values that lie in `segment`, which is taken whatever is returned; the caller has
+ * filled in the first four fields. Resident they are copied, and the segment is freed. SHAPE if its
+ * size is not theirs. */
+aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
+                              aq_activations *activations);
+
+/* Afterwards they lie in the segment, too. They must not be written then unless
+ * aq_activations_forget_host ends that (not for those that lie in the segment alone). */
+aq_status aq_activations_to_host(aq_activations *activations);
+void aq_activations_forget_host(aq_activations *activations);
+
+/* Afterwards they lie in the segment alone. */
+aq_status aq_activations_leave_device(aq_activations *activations);
 
 /* Sequences `list[0 .. count-1]` (any order) as F32 into x [count * length, hidden] (overwritten).
  */
@@ -30,7 +49,7 @@ aq_status aq_activations_read(const aq_activations *activations, const uint32_t 
                               aq_tensor *x);
 
 /* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16.
- */
+ * INVALID if their segment is another process's. */
 aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
                                const aq_tensor *x);
 

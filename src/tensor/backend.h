@@ -23,6 +23,8 @@ typedef struct aq_ops {
     aq_status (*allocate_host)(aq_backend *, size_t bytes,
                                void **data); /* pinned where that helps */
     void (*release_host)(aq_backend *, void *data);
+    aq_status (*pin_host)(aq_backend *, void *data, size_t bytes);
+    void (*unpin_host)(aq_backend *, void *data);
     aq_status (*upload)(aq_backend *, void *target, const void *host, size_t bytes);
     aq_status (*download)(aq_backend *, const void *source, void *host, size_t bytes);
     aq_status (*copy)(aq_backend *, const void *source, void *target, size_t bytes);

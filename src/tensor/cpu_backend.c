@@ -58,6 +58,15 @@ static void release(aq_backend *backend, void *data) {
     free(data);
 }
 
+static aq_status pin(aq_backend *backend, void *data, size_t bytes) {
+    (void)backend, (void)data, (void)bytes;
+    return AQ_OK;
+}
+
+static void unpin(aq_backend *backend, void *data) {
+    (void)backend, (void)data;
+}
+
 static aq_status upload(aq_backend *backend, void *target, const void *host, size_t bytes) {
     (void)backend;
     memcpy(target, host, bytes);
@@ -95,6 +104,8 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .release = release,
                                .allocate_host = allocate,
                                .release_host = release,
+                               .pin_host = pin,
+                               .unpin_host = unpin,
                                .upload = upload,
                                .download = download,
                                .copy = copy,

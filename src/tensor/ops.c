@@ -31,6 +31,14 @@ void aq_host_free(aq_backend *backend, void *data) {
     if (data) backend->ops->release_host(backend, data);
 }
 
+aq_status aq_host_pin(aq_backend *backend, void *data, size_t bytes) {
+    return backend->ops->pin_host(backend, data, bytes);
+}
+
+void aq_host_unpin(aq_backend *backend, void *data) {
+    backend->ops->unpin_host(backend, data);
+}
+
 /* ---- elements ---- */
 
 static bool is_real(const aq_tensor *x) {

@@ -49,6 +49,12 @@ aq_status aq_backend_memory(aq_backend *backend, size_t *free_bytes, size_t *tot
 aq_status aq_host_new(aq_backend *backend, size_t bytes, void **data);
 void aq_host_free(aq_backend *backend, void *data);
 
+/* Makes other host memory (page-aligned, also shared with other processes) as fast for the backend
+ * as its own; the contents stay. Unpinned memory is moved too, only slower: a failure may be
+ * ignored. To be unpinned before it is unmapped; unpinning waits for what is queued. */
+aq_status aq_host_pin(aq_backend *backend, void *data, size_t bytes);
+void aq_host_unpin(aq_backend *backend, void *data);
+
 /* ---- elements ---- */
 
 /* x[...] = value. F32 or F64. */

@@ -1,0 +1,128 @@
+#include "model/segment.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* In front of the data, a page of its own: the token. */
+enum { HEADER = 4096 };
+
+/* Reserved at once: memory that is missing is an error here, not a SIGBUS at its first use. */
+static int reserve(int file, size_t bytes) {
+    int failure;
+    do failure = posix_fallocate(file, 0, (off_t)bytes);
+    while (failure == EINTR);
+    return failure;
+}
+
+/* The kernel would take everybody's memory before it says that there is not enough. */
+static aq_status check_room(size_t bytes) {
+    aq_backend *host;
+    size_t free_bytes, total;
+    AQ_TRY(aq_cpu_open(1, &host));
+    aq_status status = aq_backend_memory(host, &free_bytes, &total);
+    aq_backend_close(host);
+    AQ_TRY(status);
+    AQ_REQUIRE(bytes <= free_bytes, AQ_MEMORY,
+               "activations need %.3f GB of host memory, but only %.3f of %.3f GB are free",
+               1e-9 * (double)bytes, 1e-9 * (double)free_bytes, 1e-9 * (double)total);
+    return AQ_OK;
+}
+
+static void pin(aq_segment *segment) {
+    segment->pinned = aq_host_pin(segment->backend, segment->data, segment->bytes) == AQ_OK;
+    if (!segment->pinned)
+        aq_log_warn("activations are moved slowly: their %.3f GB of host memory cannot be pinned "
+                    "(%s)",
+                    1e-9 * (double)segment->bytes, aq_error_text());
+}
+
+static int map_file(aq_segment *segment) {
+    void *start =
+        mmap(NULL, HEADER + segment->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, segment->file, 0);
+    if (start == MAP_FAILED) return errno;
+    segment->data = (char *)start + HEADER;
+    return 0;
+}
+
+static unsigned char *token_of(const aq_segment *segment) {
+    return (unsigned char *)segment->data - HEADER;
+}
+
+static int make(aq_segment *segment) {
+    segment->file = memfd_create("aqlm-activations", MFD_CLOEXEC);
+    if (segment->file < 0) return errno;
+    int failure = reserve(segment->file, HEADER + segment->bytes);
+    if (!failure) failure = map_file(segment);
+    if (!failure && getrandom(token_of(segment), AQ_SEGMENT_TOKEN, 0) != AQ_SEGMENT_TOKEN)
+        failure = errno;
+    if (failure) aq_segment_free(segment);
+    return failure;
+}
+
+aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment) {
+    *segment = (aq_segment){0};
+    AQ_TRY(check_room(bytes));
+    *segment = (aq_segment){.backend = backend, .bytes = bytes, .file = -1};
+    int failure = make(segment);
+    AQ_REQUIRE(!failure, AQ_MEMORY, "%.3f GB of host memory for activations cannot be had: %s",
+               1e-9 * (double)bytes, strerror(failure));
+    pin(segment);
+    return AQ_OK;
+}
+
+void aq_segment_free(aq_segment *segment) {
+    if (segment->data && segment->pinned) aq_host_unpin(segment->backend, segment->data);
+    if (segment->data) munmap(token_of(segment), HEADER + segment->bytes);
+    if (segment->bytes && segment->file >= 0) close(segment->file);
+    *segment = (aq_segment){0};
+}
+
+aq_status aq_segment_describe(const aq_segment *segment, aq_segment_name *name) {
+    struct stat found;
+    AQ_REQUIRE(fstat(segment->file, &found) == 0, AQ_IO, "a segment of activations is lost: %s",
+               strerror(errno));
+    *name = (aq_segment_name){.process = (long)getpid(),
+                              .file = segment->file,
+                              .device = (uint64_t)found.st_dev,
+                              .inode = (uint64_t)found.st_ino,
+                              .bytes = segment->bytes};
+    memcpy(name->token, token_of(segment), AQ_SEGMENT_TOKEN);
+    return AQ_OK;
+}
+
+static bool is_named(int file, const aq_segment_name *name) {
+    struct stat found;
+    return fstat(file, &found) == 0 && (uint64_t)found.st_dev == name->device &&
+           (uint64_t)found.st_ino == name->inode && (uint64_t)found.st_size == HEADER + name->bytes;
+}
+
+/* The mapping holds the memory; the descriptor is not needed behind it. */
+static bool map_named(const aq_segment_name *name, aq_segment *segment) {
+    if (!is_named(segment->file, name) || map_file(segment) != 0) return false;
+    close(segment->file);
+    segment->file = -1;
+    return memcmp(token_of(segment), name->token, AQ_SEGMENT_TOKEN) == 0;
+}
+
+aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_segment *segment) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/fd/%d", name->process, name->file);
+    *segment = (aq_segment){.backend = backend, .bytes = name->bytes, .shared = true};
+    segment->file = open(path, O_RDWR | O_CLOEXEC);
+    int failure = segment->file < 0 ? errno : 0;
+    if (segment->file < 0 || !map_named(name, segment)) {
+        aq_segment_free(segment);
+        return AQ_FAIL(AQ_MISSING, "%s: not the memory that was named%s%s", path,
+                       failure ? ": " : "", failure ? strerror(failure) : "");
+    }
+    pin(segment);
+    return AQ_OK;
+}

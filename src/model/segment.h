@@ -1,0 +1,45 @@
+/* A segment: host memory that other processes of the same node can map.
+ *
+ * It is an anonymous file (memfd_create): it has no name in any file system and is gone with the
+ * last process that maps it, however that process ends. Another process reaches it through /proc,
+ * and believes what it finds there only if device, inode, size and a random token agree: process
+ * numbers mean something else in another container. Pinned for the backend's transfers.
+ */
+#ifndef AQ_MODEL_SEGMENT_H
+#define AQ_MODEL_SEGMENT_H
+
+#include "tensor/ops.h"
+
+enum { AQ_SEGMENT_TOKEN = 16 };
+
+typedef struct aq_segment {
+    aq_backend *backend; /* borrowed */
+    void *data;          /* NULL: the empty segment */
+    size_t bytes;        /* of data */
+    int file;            /* descriptor of the memory's owner */
+    bool shared;         /* maps another process's segment: only to be read */
+    bool pinned;
+} aq_segment;
+
+/* What another process needs to map it; plain bytes, to be sent in a message. */
+typedef struct aq_segment_name {
+    long process;
+    int file;
+    uint64_t device, inode, bytes;
+    unsigned char token[AQ_SEGMENT_TOKEN];
+} aq_segment_name;
+
+/* Contents undefined. MEMORY if it is not to be had (with what was asked for). */
+aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment);
+
+/* Unmaps it; whoever else maps it keeps it. Waits for the backend's transfers. Empties it. */
+void aq_segment_free(aq_segment *segment);
+
+/* The name under which others find a segment that this process has made. IO. */
+aq_status aq_segment_describe(const aq_segment *segment, aq_segment_name *name);
+
+/* Maps the segment of that name; its `shared` is true. MISSING if it cannot be reached from here or
+ * is not the one that was named. */
+aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_segment *segment);
+
+#endif
