@@ -162,6 +162,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(too_much_memory_is_an_error_with_the_size),
                                     AQ_CASE(the_backend_tells_its_memory),
                                     AQ_CASE(host_memory_can_be_used),
+                                    AQ_CASE(pinned_memory_can_be_used),
                                     AQ_CASE(finish_waits_without_error),
                                     AQ_CASE(types_have_names_and_sizes),
                                     AQ_CASE(the_team_of_one_changes_nothing)};

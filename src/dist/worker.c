@@ -11,9 +11,19 @@ static void tell_failed(aq_session *session, const aq_message *message) {
     if (aq_metrics_failed(session->metrics, &event) != AQ_OK) aq_log_warn("%s", aq_error_text());
 }
 
+/* The nearest activations that this rank has, else the embeddings. */
+static aq_task task_for(const aq_session *session, size_t block) {
+    const aq_block_feed *feed = &session->feed;
+    bool has = feed->settings.source && feed->at <= block;
+    return (aq_task){.block = block,
+                     .start = has ? feed->at : 0,
+                     .source = has ? AQ_SOURCE_TEAM : AQ_SOURCE_EMBEDDINGS};
+}
+
 static void report(aq_session *session, size_t block) {
     aq_message message = {.kind = AQ_MESSAGE_DONE, .block = block};
-    message.code = aq_session_quantize(session, block, &message.outcome);
+    const aq_task task = task_for(session, block);
+    message.code = aq_session_quantize(session, &task, &message.outcome);
     if (message.code != AQ_OK) {
         message.kind = AQ_MESSAGE_FAILED;
         snprintf(message.text, sizeof message.text, "%s", aq_error_text());

@@ -1,20 +1,10 @@
 #include "run/block_feed.h"
 
+#include "base/log.h"
 #include "base/stop.h"
 
-/* `at` while the inputs are nobody's: behind every block. */
-#define NOWHERE SIZE_MAX
-
-aq_status aq_block_feed_new(const aq_feed_settings *settings, aq_block_feed *feed) {
-    *feed = (aq_block_feed){.settings = *settings, .at = NOWHERE};
-    const aq_tokens *tokens = settings->tokens;
-    size_t hidden = settings->source->shape.hidden, each = settings->device_bytes / 2;
-    AQ_TRY(aq_activations_new(settings->backend, tokens->sequences, tokens->length, hidden, each,
-                              &feed->inputs));
-    aq_status status = aq_activations_new(settings->backend, tokens->sequences, tokens->length,
-                                          hidden, each, &feed->outputs);
-    if (status != AQ_OK) aq_activations_free(&feed->inputs);
-    return status;
+void aq_block_feed_new(const aq_feed_settings *settings, aq_block_feed *feed) {
+    *feed = (aq_block_feed){.settings = *settings, .at = AQ_NO_BOUNDARY, .made = AQ_NO_BOUNDARY};
 }
 
 void aq_block_feed_free(aq_block_feed *feed) {
@@ -28,6 +18,94 @@ aq_status aq_block_feed_load(const aq_block_feed *feed, size_t index, aq_block *
                          settings->backend, block);
 }
 
+static bool hands_over(const aq_block_feed *feed) {
+    return feed->settings.handover && feed->settings.handover->offer;
+}
+
+static size_t share(const aq_block_feed *feed) {
+    return feed->settings.device_bytes / 2;
+}
+
+/* Activations that may be overwritten; their memory is used again where nobody else reads it. */
+static aq_status make_room(const aq_block_feed *feed, aq_activations *activations) {
+    const aq_feed_settings *settings = &feed->settings;
+    aq_activations_forget_host(activations);
+    if (activations->segment.shared) aq_activations_free(activations);
+    if (activations->resident.data || activations->segment.data) return AQ_OK;
+    return aq_activations_new(settings->backend, settings->tokens->sequences,
+                              settings->tokens->length, settings->source->shape.hidden, share(feed),
+                              activations);
+}
+
+static void swap(aq_block_feed *feed) {
+    aq_activations inputs = feed->inputs;
+    feed->inputs = feed->outputs;
+    feed->outputs = inputs;
+}
+
+static aq_status withdraw(aq_block_feed *feed) {
+    bool mapped = false;
+    if (!hands_over(feed)) return AQ_OK;
+    const aq_handover *handover = feed->settings.handover;
+    AQ_TRY(handover->withdraw(handover->state, &mapped));
+    feed->outputs.segment.shared |= mapped;
+    return AQ_OK;
+}
+
+static aq_status embed(aq_block_feed *feed) {
+    AQ_TRY(make_room(feed, &feed->inputs));
+    AQ_TRY(aq_activations_embed(feed->settings.source, feed->settings.tokens, &feed->inputs));
+    feed->at = 0;
+    return AQ_OK;
+}
+
+/* What this team's last block has made becomes the inputs of the next. */
+static aq_status take_own(aq_block_feed *feed, size_t boundary) {
+    AQ_REQUIRE(feed->made == boundary, AQ_MISSING,
+               "activations at boundary %zu should lie here, and do not", boundary);
+    swap(feed);
+    feed->at = boundary;
+    feed->made = AQ_NO_BOUNDARY;
+    return AQ_OK;
+}
+
+static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
+    const aq_feed_settings *settings = &feed->settings;
+    const aq_handover *handover = settings->handover;
+    aq_activations taken = {.backend = settings->backend,
+                            .sequences = settings->tokens->sequences,
+                            .length = settings->tokens->length,
+                            .hidden = settings->source->shape.hidden};
+    aq_segment segment;
+    AQ_TRY(handover->fetch(handover->state, task, aq_activations_bytes(&taken), &segment));
+    AQ_TRY(aq_activations_take(&segment, share(feed), &taken));
+    feed->inputs = taken;
+    feed->at = task->start;
+    return AQ_OK;
+}
+
+/* Nothing that was held is wanted any more: memory for two boundaries is all a rank has. */
+static void drop(aq_block_feed *feed) {
+    aq_block_feed_free(feed);
+    feed->at = feed->made = AQ_NO_BOUNDARY;
+}
+
+static aq_status fetch_or_embed(aq_block_feed *feed, const aq_task *task) {
+    aq_status status = fetch(feed, task);
+    if (status != AQ_MISSING) return status;
+    aq_log_warn("%s; they are computed from the embeddings", aq_error_text());
+    return embed(feed);
+}
+
+static aq_status get_start(aq_block_feed *feed, const aq_task *task) {
+    const aq_handover *handover = feed->settings.handover;
+    AQ_TRY(withdraw(feed));
+    if (task->source == AQ_SOURCE_TEAM && (!hands_over(feed) || task->team == handover->team))
+        return take_own(feed, task->start);
+    drop(feed);
+    return task->source == AQ_SOURCE_TEAM ? fetch_or_embed(feed, task) : embed(feed);
+}
+
 /* Replaces a loaded dense block by its finished quantized form. */
 static aq_status replace_by_finished(const aq_block_feed *feed, size_t index, aq_block *block) {
     const aq_feed_settings *settings = &feed->settings;
@@ -38,42 +116,74 @@ static aq_status replace_by_finished(const aq_block_feed *feed, size_t index, aq
     return status;
 }
 
-/* One block forward, in place. */
-static aq_status step(aq_block_feed *feed) {
-    aq_block block;
-    AQ_TRY(aq_block_feed_load(feed, feed->at, &block));
-    aq_status status = AQ_OK;
-    if (feed->settings.quantized) AQ_STEP(replace_by_finished(feed, feed->at, &block));
-    AQ_STEP(aq_activations_forward(&block, &feed->inputs, NULL, 0, &feed->inputs));
-    feed->at++;
-done:
-    aq_block_free(&block);
-    if (status == AQ_OK) return AQ_OK;
-    size_t failed = feed->at;
-    feed->at = NOWHERE; /* the inputs may be half overwritten */
-    return aq_error_at(status, "forward pass of block %zu", failed);
+/* In place, unless another rank reads the inputs, too. Inputs that are half overwritten are gone.
+ */
+static aq_status forward(aq_block_feed *feed, const aq_block *block) {
+    bool apart = feed->inputs.segment.shared;
+    if (apart) AQ_TRY(make_room(feed, &feed->outputs));
+    aq_activations *outputs = apart ? &feed->outputs : &feed->inputs;
+    size_t next = feed->at + 1;
+    if (!apart) feed->at = AQ_NO_BOUNDARY;
+    AQ_TRY(aq_activations_forward(block, &feed->inputs, NULL, 0, outputs));
+    if (apart) swap(feed);
+    feed->at = next;
+    return AQ_OK;
 }
 
-aq_status aq_block_feed_seek(aq_block_feed *feed, size_t block) {
-    if (feed->at > block) {
-        AQ_TRY(aq_activations_embed(feed->settings.source, feed->settings.tokens, &feed->inputs));
-        feed->at = 0;
-    }
-    while (feed->at < block) {
+static aq_status walk_through(aq_block_feed *feed, size_t index) {
+    aq_block block;
+    AQ_TRY(aq_block_feed_load(feed, index, &block));
+    aq_status status = AQ_OK;
+    if (feed->settings.quantized) AQ_STEP(replace_by_finished(feed, index, &block));
+    AQ_STEP(forward(feed, &block));
+    feed->forwards++;
+done:
+    aq_block_free(&block);
+    return status == AQ_OK ? AQ_OK : aq_error_at(status, "forward pass of block %zu", index);
+}
+
+static bool is_on_the_way(const aq_block_feed *feed, const aq_task *task) {
+    return feed->at != AQ_NO_BOUNDARY && task->start <= feed->at && feed->at <= task->block;
+}
+
+aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task) {
+    if (!is_on_the_way(feed, task)) AQ_TRY(get_start(feed, task));
+    while (feed->at < task->block) {
         AQ_TRY(aq_stop_check());
-        AQ_TRY(step(feed));
+        AQ_TRY(walk_through(feed, feed->at));
     }
-    return AQ_OK;
+    return feed->made == AQ_NO_BOUNDARY ? make_room(feed, &feed->outputs) : AQ_OK;
+}
+
+aq_status aq_block_feed_forwarded(aq_block_feed *feed) {
+    const aq_handover *handover = feed->settings.handover;
+    size_t boundary = feed->at + 1;
+    if (feed->made == boundary) return AQ_OK;
+    if (hands_over(feed) && boundary < feed->settings.source->shape.blocks) {
+        AQ_TRY(aq_activations_to_host(&feed->outputs));
+        AQ_TRY(handover->offer(handover->state, boundary, &feed->outputs.segment));
+    }
+    feed->made = boundary;
+    feed->forwards++;
+    return handover ? handover->forwarded(handover->state, feed->at) : AQ_OK;
 }
 
 aq_status aq_block_feed_advance(aq_block_feed *feed, const aq_block *result) {
     if (feed->settings.quantized) {
-        AQ_TRY(aq_activations_forward(result, &feed->inputs, NULL, 0, &feed->inputs));
-    } else {
-        aq_activations swapped = feed->inputs;
-        feed->inputs = feed->outputs;
-        feed->outputs = swapped;
+        feed->made = AQ_NO_BOUNDARY;
+        return forward(feed, result);
     }
-    feed->at++;
+    if (!hands_over(feed)) return take_own(feed, feed->made);
+    aq_activations_free(&feed->inputs);
+    feed->at = AQ_NO_BOUNDARY;
     return AQ_OK;
+}
+
+aq_status aq_block_feed_relieve(aq_block_feed *feed, bool *relieved) {
+    *relieved = feed->inputs.resident.data || feed->outputs.resident.data;
+    feed->settings.device_bytes = 0;
+    if (feed->at == AQ_NO_BOUNDARY) aq_activations_free(&feed->inputs);
+    if (feed->made == AQ_NO_BOUNDARY) aq_activations_free(&feed->outputs);
+    AQ_TRY(aq_activations_leave_device(&feed->inputs));
+    return aq_activations_leave_device(&feed->outputs);
 }

@@ -25,7 +25,7 @@ typedef struct aq_task {
     int team; /* of AQ_SOURCE_TEAM */
 } aq_task;
 
-/* What a rank has of a boundary: `segment` holds its sequences. */
+/* All but `forwarded` concern this rank's sequences of a boundary. Called by the main thread. */
 typedef struct aq_handover {
     void *state;
     int team; /* this rank's */
@@ -34,16 +34,17 @@ typedef struct aq_handover {
      * asks. One offer at a time. */
     aq_status (*offer)(void *state, size_t boundary, const aq_segment *segment);
 
-    /* Ends the offer, if there is one. `wanted`: waits until it was fetched; else only for a
-     * transfer that is on its way. STOPPED (base/stop.h), then too nothing is offered any more. */
-    aq_status (*withdraw)(void *state, bool wanted);
+    /* Ends the offer, if there is one, after a transfer that is on its way. *mapped (may be NULL):
+     * another rank of this node may map the segment. */
+    aq_status (*withdraw)(void *state, bool *mapped);
 
     /* Gets boundary `boundary` from the same member of `team` into an empty segment of `bytes`:
-     * mapped where both are on one node (then segment->shared, and read-only), else copied. COMM
-     * naming the rank that does not hold it. */
-    aq_status (*fetch)(void *state, int team, size_t boundary, size_t bytes, aq_segment *segment);
+     * mapped where both are on one node (then it is `shared`), else copied. MISSING if that rank
+     * does not hold it (any more), STOPPED (base/stop.h). */
+    aq_status (*fetch)(void *state, const aq_task *task, size_t bytes, aq_segment *segment);
 
-    /* The dense outputs of `block` are complete, and offered. */
+    /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next
+     * one. */
     aq_status (*forwarded)(void *state, size_t block);
 } aq_handover;
 

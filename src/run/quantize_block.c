@@ -91,6 +91,7 @@ static aq_status run_dense(bench *self) {
     AQ_TRY(
         aq_activations_forward(work->block, work->inputs, &tapper, self->training, work->targets));
     AQ_TRY(aq_finish(work->inputs->backend));
+    if (work->forwarded) AQ_TRY(work->forwarded(work->state));
     aq_progress_part_done(self->settings->progress, NAN);
     charge(self, AQ_PHASE_FORWARD, aq_seconds() - start);
     return AQ_OK;

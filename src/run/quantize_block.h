@@ -26,10 +26,12 @@ typedef struct aq_quantize_settings {
 
 /* One block to quantize, all borrowed. */
 typedef struct aq_block_work {
-    size_t index;                 /* of the block in the model */
-    aq_block *block;              /* the dense block; holds the decoded result afterwards */
-    const aq_activations *inputs; /* what the block reads */
-    aq_activations *targets;      /* overwritten with the dense block's outputs */
+    size_t index;                        /* of the block in the model */
+    aq_block *block;                     /* the dense block; holds the decoded result afterwards */
+    const aq_activations *inputs;        /* what the block reads */
+    aq_activations *targets;             /* overwritten with the dense block's outputs */
+    aq_status (*forwarded)(void *state); /* called when they are complete; NULL: nobody waits */
+    void *state;                         /* of `forwarded` */
 } aq_block_work;
 
 typedef struct aq_quantize_report {

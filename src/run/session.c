@@ -1,8 +1,10 @@
 #include "run/session.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "run/needs.h"
 
+#include <string.h>
 #include <sys/resource.h>
 
 /* The scheme must fit every linear before the first one is fitted. */
@@ -66,16 +68,25 @@ static aq_tune_settings tune_settings(const aq_config *config) {
                               .learning_rate = config->tuning.learning_rate};
 }
 
-/* The activations take their memory with the first block: a session that gets none needs none. */
-static aq_status open_feed(aq_session *session) {
-    if (session->feed.settings.source) return AQ_OK;
+/* The activations take their memory with the first block: a session that gets none needs none.
+ * Where the backend computes in host memory, segments hold what other ranks of the node may map. */
+static void open_feed(aq_session *session) {
+    if (session->feed.settings.source) return;
     bool dense = session->config->run.inputs == AQ_INPUTS_DENSE;
+    bool shared = session->handover && session->handover->offer;
+    bool host = strcmp(aq_backend_name(session->backend), "cpu") == 0;
     const aq_feed_settings settings = {.source = session->source,
                                        .tokens = &session->tokens,
                                        .backend = session->backend,
-                                       .device_bytes = session->activation_bytes,
-                                       .quantized = dense ? NULL : &session->directory};
-    return aq_block_feed_new(&settings, &session->feed);
+                                       .device_bytes =
+                                           shared && host ? 0 : session->activation_bytes,
+                                       .quantized = dense ? NULL : &session->directory,
+                                       .handover = session->handover};
+    aq_block_feed_new(&settings, &session->feed);
+}
+
+static aq_status note_forwarded(void *state) {
+    return aq_block_feed_forwarded(state);
 }
 
 static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_block *coded,
@@ -90,7 +101,9 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
     const aq_block_work work = {.index = session->feed.at,
                                 .block = block,
                                 .inputs = &session->feed.inputs,
-                                .targets = &session->feed.outputs};
+                                .targets = &session->feed.outputs,
+                                .forwarded = note_forwarded,
+                                .state = &session->feed};
     return aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
 }
 
@@ -113,33 +126,65 @@ static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
     return aq_metrics_block(session->metrics, &event);
 }
 
-aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcome *outcome) {
-    aq_status status;
-    aq_block block = {0};
-    aq_coded_block coded = {0};
-    aq_quantize_report report = {0};
-    double *seconds = report.seconds.seconds, start = aq_seconds();
-    const aq_stage_event begins = {.block = index, .stage = AQ_STAGE_INPUTS};
-    aq_progress_block(session->progress, index);
+/* What one block goes through; zeros before. */
+typedef struct attempt {
+    const aq_task *task;
+    aq_block block;
+    aq_coded_block coded;
+    aq_quantize_report report;
+} attempt;
 
-    AQ_STEP(aq_metrics_stage(session->metrics, &begins));
-    AQ_STEP(open_feed(session));
-    AQ_STEP(aq_block_feed_seek(&session->feed, index));
-    AQ_STEP(aq_block_feed_load(&session->feed, index, &block));
+static void attempt_free(attempt *effort) {
+    aq_coded_block_free(&effort->coded);
+    aq_block_free(&effort->block);
+}
+
+static aq_status try_block(aq_session *session, attempt *effort) {
+    double start = aq_seconds();
+    const aq_stage_event begins = {.block = effort->task->block, .stage = AQ_STAGE_INPUTS};
+    AQ_TRY(aq_metrics_stage(session->metrics, &begins));
+    AQ_TRY(aq_block_feed_begin(&session->feed, effort->task));
+    AQ_TRY(aq_block_feed_load(&session->feed, effort->task->block, &effort->block));
     double arrived = aq_seconds();
-    AQ_STEP(quantize_loaded(session, &block, &coded, &report));
-    seconds[AQ_PHASE_FORWARD] += arrived - start;
-    start = aq_seconds();
-    AQ_STEP(aq_run_directory_write_block(&session->directory, &coded));
+    AQ_TRY(quantize_loaded(session, &effort->block, &effort->coded, &effort->report));
+    effort->report.seconds.seconds[AQ_PHASE_FORWARD] += arrived - start;
+    return AQ_OK;
+}
+
+/* Where activations lie changes no result, so a block may be tried again with less of them on the
+ * device. */
+static aq_status try_with_less(aq_session *session, attempt *effort) {
+    bool relieved;
+    attempt_free(effort);
+    aq_log_warn("block %zu: %s", effort->task->block, aq_error_text());
+    AQ_TRY(aq_block_feed_relieve(&session->feed, &relieved));
+    if (!relieved) return aq_error_at(AQ_MEMORY, "although no activations lie there");
+    aq_log_warn("block %zu: trying again with all activations in host memory", effort->task->block);
+    aq_status status = try_block(session, effort);
+    if (status != AQ_MEMORY) return status;
+    return aq_error_at(status, "although all activations lie in host memory");
+}
+
+aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block_outcome *outcome) {
+    aq_status status;
+    attempt effort = {.task = task};
+    double *seconds = effort.report.seconds.seconds;
+    aq_progress_block(session->progress, task->block);
+    open_feed(session);
+
+    status = try_block(session, &effort);
+    if (status == AQ_MEMORY) status = try_with_less(session, &effort);
+    if (status != AQ_OK) goto done;
+    double start = aq_seconds();
+    AQ_STEP(aq_run_directory_write_block(&session->directory, &effort.coded));
     seconds[AQ_PHASE_FILES] += aq_seconds() - start;
     start = aq_seconds();
-    AQ_STEP(aq_block_feed_advance(&session->feed, &block));
+    AQ_STEP(aq_block_feed_advance(&session->feed, &effort.block));
     seconds[AQ_PHASE_FORWARD] += aq_seconds() - start;
-    AQ_STEP(tell_block(session, &coded, &report));
-    *outcome = (aq_block_outcome){.error = coded.error, .seconds = report.seconds};
+    AQ_STEP(tell_block(session, &effort.coded, &effort.report));
+    *outcome = (aq_block_outcome){.error = effort.coded.error, .seconds = effort.report.seconds};
 done:
-    aq_coded_block_free(&coded);
-    aq_block_free(&block);
+    attempt_free(&effort);
     return status;
 }
 

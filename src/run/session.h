@@ -17,8 +17,9 @@ typedef struct aq_session {
     aq_run_directory directory;
     size_t activation_bytes; /* of the backend's memory for the feed */
     aq_metrics *metrics;
-    aq_progress *progress; /* borrowed, or NULL */
-    aq_block_feed feed;    /* empty before the first block */
+    aq_progress *progress;       /* borrowed, or NULL */
+    const aq_handover *handover; /* borrowed, or NULL: no other team */
+    aq_block_feed feed;          /* empty before the first block */
 } aq_session;
 
 /* Opens the model and the tokens and checks all that can be checked before anything is computed:
@@ -37,9 +38,10 @@ typedef struct aq_block_outcome {
     aq_phases seconds;
 } aq_block_outcome;
 
-/* Quantizes block `index` and writes its file and its event. Blocks are cheapest in ascending order
- * (run/block_feed.h). */
-aq_status aq_session_quantize(aq_session *session, size_t index, aq_block_outcome *outcome);
+/* Quantizes the task's block and writes its file and its event (run/handover.h: where its inputs
+ * come from). A backend that runs out of memory gets another chance with all activations in host
+ * memory, which the log says. */
+aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block_outcome *outcome);
 
 /* Bits a weight over all linears of the model. */
 double aq_session_bits(const aq_session *session);
