@@ -12,7 +12,7 @@ cd "$(dirname "$0")"
 
 build=${AQLM_BUILD:-build}
 packages=(build-essential cmake pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-pthread-dev
-          libjansson-dev libyaml-dev libcunit1-dev)
+          libjansson-dev libyaml-dev libssl-dev libcunit1-dev)
 test_packages=(python3-venv python3-matplotlib) # for the Python peers of tests/interop, and tools/report.py
 
 # Threads that wait for each other sleep instead of taking cores from the processes beside them.
@@ -32,7 +32,7 @@ install_packages() {
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     command -v cmake >/dev/null && command -v mpicc >/dev/null && return
     die "this system has no apt: install a C compiler, CMake >= 3.25, pkg-config, Open MPI, HDF5, OpenBLAS, jansson, \
-libyaml and CUnit with their headers, then run this script again"
+libyaml, OpenSSL and CUnit with their headers, then run this script again"
   fi
   local missing=() as_root=()
   mapfile -t missing < <(missing_packages "$@")

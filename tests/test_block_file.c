@@ -118,6 +118,7 @@ static void damage(const char *path, const char *dataset, hid_t type, const void
     H5Sclose(space);
     H5Dclose(id);
     H5Fclose(file);
+    aq_test_forget_digest(path);
 }
 
 static void a_code_past_the_codebook_is_refused(void) {
@@ -144,6 +145,21 @@ static void a_value_that_is_not_finite_is_refused_when_read(void) {
     AQ_CHECK_FAILS(
         aq_block_file_read(path, &shape, 1, &small, AQ_TEST_FINGERPRINT, aq_test_backend(), &block),
         AQ_NUMERIC, "model.layers.1.mlp.up_proj.scales: NaN or infinity at position 0");
+}
+
+static void a_damaged_file_is_refused_by_its_digest(void) {
+    char path[AQ_TEST_PATH];
+    aq_model_shape shape = shape_of(aq_test_biased_model());
+    aq_coded_block block;
+    write_sample(&shape, "flipped.h5", path);
+    FILE *file = fopen(path, "r+b");
+    CU_ASSERT_FATAL(fseek(file, -1, SEEK_END) == 0);
+    int last = getc(file);
+    CU_ASSERT_FATAL(fseek(file, -1, SEEK_END) == 0 && putc(last ^ 1, file) != EOF);
+    fclose(file);
+    AQ_CHECK_FAILS(
+        aq_block_file_read(path, &shape, 1, &small, AQ_TEST_FINGERPRINT, aq_test_backend(), &block),
+        AQ_FORMAT, "flipped.h5: damaged: its SHA-256");
 }
 
 static int entries_in_folder(void) {
@@ -197,6 +213,7 @@ int main(int argc, char **argv) {
         {"a_code_past_the_codebook_is_refused", a_code_past_the_codebook_is_refused},
         {"a_value_that_is_not_finite_is_refused_when_read",
          a_value_that_is_not_finite_is_refused_when_read},
+        {"a_damaged_file_is_refused_by_its_digest", a_damaged_file_is_refused_by_its_digest},
         {"a_value_past_float16_is_an_error_and_leaves_no_file",
          a_value_past_float16_is_an_error_and_leaves_no_file},
         {"a_failed_write_keeps_the_older_file", a_failed_write_keeps_the_older_file},

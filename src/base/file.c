@@ -129,7 +129,7 @@ aq_status aq_file_commit(const char *temporary, const char *path) {
     return flush_folder_of(path);
 }
 
-static aq_status write_all(const char *path, const void *bytes, size_t size) {
+aq_status aq_file_write(const char *path, const void *bytes, size_t size) {
     FILE *file = fopen(path, "wbe");
     if (!file) return fail(path, "create");
     bool written = fwrite(bytes, 1, size, file) == size;
@@ -142,7 +142,7 @@ static aq_status write_all(const char *path, const void *bytes, size_t size) {
 aq_status aq_file_replace(const char *path, const void *bytes, size_t size) {
     char *temporary;
     AQ_TRY(aq_file_temporary(path, &temporary));
-    aq_status status = write_all(temporary, bytes, size);
+    aq_status status = aq_file_write(temporary, bytes, size);
     if (status == AQ_OK) status = aq_file_commit(temporary, path);
     free(temporary);
     return status;

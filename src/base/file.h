@@ -38,7 +38,10 @@ aq_status aq_file_join(const char *folder, const char *name, char **path);
 aq_status aq_file_temporary(const char *path, char **temporary);
 aq_status aq_file_commit(const char *temporary, const char *path);
 
-/* Makes `path` hold exactly these bytes, by the two above. */
+/* Writes a file from its start, without any of that; removed again after a failure. */
+aq_status aq_file_write(const char *path, const void *bytes, size_t size);
+
+/* Makes `path` hold exactly these bytes, by aq_file_temporary and aq_file_commit. */
 aq_status aq_file_replace(const char *path, const void *bytes, size_t size);
 
 #endif

@@ -101,7 +101,7 @@ static aq_status check_head(const aq_h5 *file, const aq_block_facts *facts) {
 }
 
 aq_status aq_block_parts_open(const char *path, const aq_block_facts *facts, aq_h5 *file) {
-    AQ_TRY(aq_h5_open(path, file));
+    AQ_TRY(aq_h5_open_verified(path, NULL, file));
     aq_status status = check_head(file, facts);
     if (status != AQ_OK) aq_h5_close(file);
     return status;

@@ -1,5 +1,6 @@
 #include "store/h5.h"
 
+#include "base/digest.h"
 #include "base/file.h"
 
 #include <errno.h>
@@ -17,6 +18,13 @@ enum { CHUNK_BYTES = 1 << 20 };
 static void silence(void) {
     H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+aq_status aq_h5_open_verified(const char *path, const aq_watch *watch, aq_h5 *file) {
+    bool known;
+    *file = (aq_h5){0};
+    AQ_TRY(aq_digest_verify(path, watch, &known));
+    return aq_h5_open(path, file);
 }
 
 aq_status aq_h5_open(const char *path, aq_h5 *file) {
@@ -77,7 +85,7 @@ aq_status aq_h5_commit(aq_h5 *file) {
     file->id = 0;
     aq_status status;
     AQ_NEED(flushed, AQ_IO, "%s: cannot be written (disk full?)", file->path);
-    AQ_STEP(aq_file_commit(file->temporary, file->path));
+    AQ_STEP(aq_digest_commit(file->temporary, file->path, file->watch));
     forget(file);
 done:
     aq_h5_close(file);

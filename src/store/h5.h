@@ -9,24 +9,30 @@
 #ifndef AQ_STORE_H5_H
 #define AQ_STORE_H5_H
 
+#include "base/watch.h"
 #include "tensor/tensor.h"
 
 #include <hdf5.h>
 
 typedef struct aq_h5 {
     hid_t id;
-    char *path;      /* owned; the final name */
-    char *temporary; /* owned; the name while it is written, NULL in a file that is read */
+    char *path;            /* owned; the final name */
+    char *temporary;       /* owned; the name while it is written, NULL in a file that is read */
+    const aq_watch *watch; /* borrowed or NULL: may stop a commit while it reads for the digest */
 } aq_h5;
 
 /* Opens a file for reading. MISSING if there is none, FORMAT if it is not HDF5, else IO. */
 aq_status aq_h5_open(const char *path, aq_h5 *file);
 
+/* The same after the file was compared with the digest beside it, if there is one (FORMAT). */
+aq_status aq_h5_open_verified(const char *path, const aq_watch *watch, aq_h5 *file);
+
 /* Creates a file under a temporary name beside `path`; IO with the reason. */
 aq_status aq_h5_create(const char *path, aq_h5 *file);
 
-/* Makes a created file durable and gives it its name, replacing an older one. Closes it either way;
- * after a failure (IO) nothing new stands under either name. */
+/* Makes a created file durable and gives it its name, replacing an older one, with its digest
+ * (base/digest.h). Closes it either way; after a failure (IO) nothing new stands under either name.
+ */
 aq_status aq_h5_commit(aq_h5 *file);
 
 /* Closes a file; one that was created and not committed is removed. `{0}` is fine. */

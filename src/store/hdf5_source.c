@@ -1,6 +1,8 @@
 /* The gathered file as a source of weights. */
 #include "store/hdf5_source.h"
 
+#include "base/stop.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,7 +143,7 @@ static aq_status read_shape(aq_source *source) {
 
 static aq_status load(aq_source *source) {
     hdf5_state *state = source->state;
-    AQ_TRY(aq_h5_open(source->path, &state->file));
+    AQ_TRY(aq_h5_open_verified(source->path, &aq_stop_watch, &state->file));
     AQ_TRY(aq_layout_read_head(&state->file, AQ_MODEL_FORMAT, &state->scheme));
     source->scheme = &state->scheme;
     AQ_TRY(read_shape(source));

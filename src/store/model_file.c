@@ -139,6 +139,7 @@ aq_status aq_model_file_gather(const aq_gather *gather) {
     AQ_STEP(aq_h5_create(gather->path, &to.file));
     AQ_NEED(to.blocks = json_array(), AQ_MEMORY, "out of memory");
     AQ_STEP(write_contents(&to));
+    to.file.watch = gather->watch;
     AQ_STEP(aq_h5_commit(&to.file));
 done:
     json_decref(to.blocks);

@@ -119,3 +119,9 @@ const char *aq_test_shared(void) {
     if (!path) path = AQLM_TEST_SHARED;
     return access(path, R_OK) == 0 ? path : NULL;
 }
+
+void aq_test_forget_digest(const char *path) {
+    char beside[4096];
+    snprintf(beside, sizeof beside, "%s.sha256", path);
+    unlink(beside);
+}

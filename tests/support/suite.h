@@ -56,6 +56,10 @@ void *aq_test_host(const aq_tensor *tensor);
  * examples; the folder of larger models (AQLM_SHARED or ../shared beside the checkout), NULL where
  * it is missing. */
 const char *aq_test_folder(void);
+
+/* Removes PATH.sha256: who changes a file on purpose asks what its reader says without it. */
+void aq_test_forget_digest(const char *path);
+
 const char *aq_test_data(void);
 const char *aq_test_examples(void);
 const char *aq_test_shared(void);
