@@ -10,7 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_SET = 0x2001, OPTION_SEED, OPTION_OUTPUT, OPTION_PROGRESS, MAX_SETS = 256 };
+enum {
+    OPTION_SET = 0x2001,
+    OPTION_SEED,
+    OPTION_OUTPUT,
+    OPTION_PROGRESS,
+    OPTION_BREAK_LOCK,
+    MAX_SETS = 256
+};
 
 typedef struct quantize_options {
     const char *config;
@@ -18,7 +25,7 @@ typedef struct quantize_options {
     int set_count;
     const char *backend, *seed, *output;
     aq_progress_mode progress;
-    bool quiet;
+    bool quiet, break_lock;
 } quantize_options;
 
 static const struct argp_option option_list[] = {
@@ -27,6 +34,8 @@ static const struct argp_option option_list[] = {
     {"seed", OPTION_SEED, "N", 0, "Seed of all random numbers (run.seed)", 0},
     {"output", 'o', "DIR", 0, "The run directory (output)", 0},
     {"progress", OPTION_PROGRESS, "MODE", 0, "auto, live or plain (auto)", 0},
+    {"break-lock", OPTION_BREAK_LOCK, NULL, 0,
+     "Take the run directory from a job that is dead for certain", 0},
     {"quiet", 'q', NULL, 0, "Show warnings and the summary only", 0},
     {0},
 };
@@ -53,6 +62,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
         return 0;
     case OPTION_PROGRESS:
         return (error_t)aq_progress_parse(argument, &options->progress);
+    case OPTION_BREAK_LOCK:
+        options->break_lock = true;
+        return 0;
     case 'q':
         options->quiet = true;
         return 0;
@@ -168,13 +180,15 @@ static aq_status quantize(const quantize_options *options, const aq_ranks *ranks
     aq_backend *backend = NULL;
     aq_session session = {0};
     aq_run_summary summary = {0};
+    const aq_run_options run = {.progress = options->quiet ? NULL : &options->progress,
+                                .break_lock = options->break_lock};
     aq_status status;
     AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
     AQ_STEP(aq_ranks_agree(ranks, resolve_backend(ranks, config)));
     AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, &backend)));
     int sharers = count_sharers(ranks, config);
     AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, sharers, &session)));
-    AQ_STEP(aq_quantize_run(ranks, &session, options->quiet ? NULL : &options->progress, &summary));
+    AQ_STEP(aq_quantize_run(ranks, &session, &run, &summary));
     if (ranks->rank == 0) print_summary(&session, &summary);
 done:
     aq_run_summary_free(&summary);

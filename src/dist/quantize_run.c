@@ -6,6 +6,7 @@
 #include "dist/coordinator.h"
 #include "dist/listener.h"
 #include "dist/worker.h"
+#include "run/lock.h"
 #include "store/model_file.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ typedef struct leader {
     aq_session *session;
     aq_run_summary *summary;
     aq_progress *progress;
+    aq_lock *lock;
     aq_coordinator coordinator;
 } leader;
 
@@ -49,13 +51,20 @@ static aq_status begin_progress(leader *self, aq_progress_mode mode) {
     return aq_progress_begin(&plan, &self->progress);
 }
 
-static aq_status prepare(leader *self, const aq_progress_mode *mode) {
+static aq_status take_lock(leader *self, bool broken) {
+    const aq_lock_settings settings = {.folder = self->session->directory.path, .broken = broken};
+    AQ_TRY(aq_run_directory_make(&self->session->directory));
+    return aq_lock_take(&settings, &self->lock);
+}
+
+static aq_status prepare(leader *self, const aq_run_options *options) {
+    AQ_TRY(take_lock(self, options->break_lock));
     AQ_TRY(aq_run_directory_prepare(&self->session->directory, self->session->config));
     AQ_TRY(find_finished(self));
     if (in_order(self) && self->ranks->size > 1)
         aq_log_warn("run.inputs quantized takes blocks in order: rank 0 works, %d more idle",
                     self->ranks->size - 1);
-    return mode ? begin_progress(self, *mode) : AQ_OK;
+    return options->progress ? begin_progress(self, *options->progress) : AQ_OK;
 }
 
 static aq_status tell_start(const leader *self) {
@@ -145,19 +154,26 @@ static aq_status work_attended(leader *self, double start) {
     return status;
 }
 
+/* The last act of a run. That the lock was lost explains whatever else there is to say. */
+static aq_status leave(leader *self, aq_status status) {
+    tell_end(self, status);
+    aq_status released = aq_lock_release(self->lock);
+    return released == AQ_OK ? status : released;
+}
+
 /* Every step that can fail on some ranks only ends with all of them agreeing: nobody waits for a
  * rank that has left. */
-aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
+aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_run_options *options,
                           aq_run_summary *summary) {
     *summary = (aq_run_summary){0};
     leader self = {.ranks = ranks, .session = session, .summary = summary};
     double start = aq_seconds();
     aq_status status;
-    AQ_STEP(aq_ranks_agree(ranks, ranks->rank == 0 ? prepare(&self, mode) : AQ_OK));
+    AQ_STEP(aq_ranks_agree(ranks, ranks->rank == 0 ? prepare(&self, options) : AQ_OK));
     AQ_STEP(aq_ranks_agree(ranks, aq_session_begin(session, ranks->rank, self.progress)));
     AQ_STEP(work_attended(&self, start));
 done:
-    if (ranks->rank == 0) tell_end(&self, status);
+    status = aq_ranks_agree(ranks, ranks->rank == 0 ? leave(&self, status) : status);
     session->progress = NULL;
     aq_progress_end(self.progress);
     return status;

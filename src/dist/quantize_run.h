@@ -17,11 +17,17 @@ typedef struct aq_run_summary {
     double seconds;   /* from start to end */
 } aq_run_summary;
 
-/* Collective over all ranks, each with its open session; `mode` is that of rank 0's progress (NULL:
- * none). Every rank gets the same status; if a block failed, its number and rank stand in front of
- * the text. STOPPED on all ranks if one was asked to stop (base/stop.h) before the end. The summary
- * is the caller's to free either way. */
-aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_progress_mode *mode,
+/* Read on rank 0. */
+typedef struct aq_run_options {
+    const aq_progress_mode *progress; /* NULL: none is shown */
+    bool break_lock; /* take the run directory from whoever holds it (run/lock.h) */
+} aq_run_options;
+
+/* Collective over all ranks, each with its open session. Nothing is written unless the run
+ * directory's lock could be taken; it is given back at the end. Every rank gets the same status; if
+ * a block failed, its number and rank stand in front of the text. STOPPED on all ranks if one was
+ * asked to stop (base/stop.h) before the end. The summary is the caller's to free either way. */
+aq_status aq_quantize_run(const aq_ranks *ranks, aq_session *session, const aq_run_options *options,
                           aq_run_summary *summary);
 void aq_run_summary_free(aq_run_summary *summary);
 

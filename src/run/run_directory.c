@@ -139,6 +139,10 @@ static aq_status write_config(const char *path, const aq_config *config) {
     return status;
 }
 
+aq_status aq_run_directory_make(const aq_run_directory *directory) {
+    return make_folder(directory->path);
+}
+
 /* config.yaml last: with it the directory counts as made. */
 aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config) {
     aq_status status;

@@ -5,6 +5,7 @@
  *     blocks/block-0007.h5  one file a finished block
  *     metrics.jsonl       events
  *     model.aqlm.h5       the gathered checkpoint
+ *     lock                while a job works there (run/lock.h)
  *
  * Every block file carries the fingerprint, a hash of the settings that change the result and of
  * the identity. A directory is taken up again only by a job with the same ones.
@@ -34,6 +35,9 @@ typedef struct aq_run_directory {
 aq_status aq_run_directory_open(const aq_config *config, aq_source *source, const aq_tokens *tokens,
                                 aq_run_directory *directory);
 void aq_run_directory_close(aq_run_directory *directory);
+
+/* Makes the directory itself, and its parents, where they are missing. */
+aq_status aq_run_directory_make(const aq_run_directory *directory);
 
 /* Makes the directory ready for one job (rank 0 alone calls it): makes what is missing, removes
  * temporary files that an earlier job left, writes config.yaml and identity.txt. INVALID, naming
