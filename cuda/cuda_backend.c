@@ -40,6 +40,15 @@ static aq_status cuda_memory(aq_backend *backend, size_t *free_bytes, size_t *to
     return free_memory(state_of(backend), free_bytes, total_bytes);
 }
 
+static aq_status cuda_peak(aq_backend *backend, size_t *bytes) {
+    cudaMemPool_t pool;
+    uint64_t most;
+    CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state_of(backend)->device));
+    CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &most));
+    *bytes = (size_t)most + WORKSPACE_BYTES;
+    return AQ_OK;
+}
+
 aq_status cuda_take(const cuda_state *state, size_t bytes, void **data) {
     cudaError_t code = cudaMallocAsync(data, bytes, state->stream);
     if (code != cudaErrorMemoryAllocation) {
@@ -137,6 +146,7 @@ static const aq_ops cuda_ops = {
     .zero = cuda_zero,
     .finish = cuda_finish,
     .memory = cuda_memory,
+    .peak = cuda_peak,
     .close = cuda_close,
     .fill = cuda_fill,
     .convert = cuda_convert,
@@ -197,10 +207,11 @@ static aq_status check_device(int device) {
 /* Freed tensors' memory stays in the pool, so that allocating is cheap in the inner loops. */
 static aq_status open_state(cuda_state *state) {
     cudaMemPool_t pool;
-    uint64_t keep_all = UINT64_MAX;
+    uint64_t keep_all = UINT64_MAX, forget = 0;
     CUDA_TRY(cudaSetDevice(state->device));
     CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state->device));
     CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+    CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &forget));
     CUDA_TRY(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMalloc(&state->workspace, WORKSPACE_BYTES));
     CUBLAS_TRY(cublasCreate(&state->blas));

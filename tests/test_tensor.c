@@ -96,6 +96,23 @@ static void the_backend_tells_its_memory(void) {
     CU_ASSERT(free_bytes > 0 && free_bytes <= total_bytes);
 }
 
+static void the_backend_tells_the_most_that_was_taken(void) {
+    const size_t bytes = (size_t)256 << 20;
+    size_t before, during, after;
+    aq_tensor x, y;
+    AQ_CHECK(aq_backend_peak(aq_test_backend(), &before));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(bytes), &x));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(bytes / 4), &y));
+    AQ_CHECK(aq_backend_peak(aq_test_backend(), &during));
+    aq_tensor_free(&x);
+    aq_tensor_free(&y);
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(bytes / 2), &x));
+    AQ_CHECK(aq_backend_peak(aq_test_backend(), &after));
+    aq_tensor_free(&x);
+    CU_ASSERT(before < bytes && during >= bytes + bytes / 4 && during < bytes + bytes / 2);
+    CU_ASSERT_EQUAL(after, during);
+}
+
 static void host_memory_can_be_used(void) {
     void *data;
     AQ_CHECK(aq_host_new(aq_test_backend(), 1000, &data));
@@ -161,6 +178,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(impossible_sizes_are_refused),
                                     AQ_CASE(too_much_memory_is_an_error_with_the_size),
                                     AQ_CASE(the_backend_tells_its_memory),
+                                    AQ_CASE(the_backend_tells_the_most_that_was_taken),
                                     AQ_CASE(host_memory_can_be_used),
                                     AQ_CASE(pinned_memory_can_be_used),
                                     AQ_CASE(finish_waits_without_error),

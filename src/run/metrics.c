@@ -157,10 +157,11 @@ aq_status aq_metrics_epoch(aq_metrics *metrics, const aq_epoch_event *event) {
 aq_status aq_metrics_block(aq_metrics *metrics, const aq_block_event *event) {
     if (!metrics) return AQ_OK;
     json_t *fields = json_pack(
-        "{sI so so so so si si si so}", "block", whole(event->block), "error", number(event->error),
-        "bits_per_weight", number(event->bits_per_weight), "seconds", number(event->seconds),
-        "fitted_error", number(event->fitted_error), "epochs", event->epochs, "best_epoch",
-        event->best_epoch, "retries", event->retries, "peak_memory", number(event->peak_memory));
+        "{sI so so so so si si si so so}", "block", whole(event->block), "error",
+        number(event->error), "bits_per_weight", number(event->bits_per_weight), "seconds",
+        number(event->seconds), "fitted_error", number(event->fitted_error), "epochs",
+        event->epochs, "best_epoch", event->best_epoch, "retries", event->retries, "peak_memory",
+        number(event->peak_memory), "peak_device_memory", number(event->peak_device_memory));
     return write_event(metrics, "block", fields);
 }
 

@@ -81,7 +81,8 @@ typedef struct aq_block_event {
     double bits_per_weight, seconds;
     double fitted_error; /* before tuning */
     int epochs, best_epoch, retries;
-    double peak_memory; /* bytes of host memory that the process has held at most */
+    double peak_memory;        /* bytes of host memory that the process has held at most */
+    double peak_device_memory; /* of the GPU's (aq_backend_peak); NaN without one */
 } aq_block_event;
 aq_status aq_metrics_block(aq_metrics *metrics, const aq_block_event *event);
 

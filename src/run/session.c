@@ -2,10 +2,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "run/needs.h"
 
+#include <math.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* The scheme must fit every linear before the first one is fitted. */
 static aq_status check_scheme(const aq_scheme *scheme, const aq_model_shape *shape) {
@@ -107,9 +108,10 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
     return aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
 }
 
-static double peak_memory(void) {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? 1024.0 * (double)usage.ru_maxrss : 0;
+static double peak_device_memory(aq_backend *backend) {
+    size_t bytes;
+    if (strcmp(aq_backend_name(backend), "cpu") == 0) return NAN;
+    return aq_backend_peak(backend, &bytes) == AQ_OK ? (double)bytes : NAN;
 }
 
 static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
@@ -122,7 +124,8 @@ static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
                                   .epochs = report->epochs,
                                   .best_epoch = report->best_epoch,
                                   .retries = report->retries,
-                                  .peak_memory = peak_memory()};
+                                  .peak_memory = (double)aq_host_memory_peak(),
+                                  .peak_device_memory = peak_device_memory(session->backend)};
     return aq_metrics_block(session->metrics, &event);
 }
 

@@ -1,36 +1,26 @@
+#include "base/memory.h"
 #include "tensor/cpu.h"
 
 #include <cblas.h>
+#include <malloc.h>
 #include <omp.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct cpu_state {
     aq_backend backend;
     int threads;
+    _Atomic size_t taken, most_taken; /* bytes of tensors and host memory */
 } cpu_state;
 
 int cpu_threads(const aq_tensor *x) {
     return ((const cpu_state *)x->home->state)->threads;
 }
 
-/* MemAvailable counts caches that the kernel gives up, which sysinfo does not. */
 static aq_status memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
     (void)backend;
-    FILE *file = fopen("/proc/meminfo", "r");
-    AQ_REQUIRE(file, AQ_IO, "cannot read /proc/meminfo");
-    char line[128];
-    size_t kibibytes;
-    *free_bytes = *total_bytes = 0;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemTotal: %zu kB", &kibibytes) == 1) *total_bytes = kibibytes * 1024;
-        if (sscanf(line, "MemAvailable: %zu kB", &kibibytes) == 1) *free_bytes = kibibytes * 1024;
-    }
-    fclose(file);
-    AQ_REQUIRE(*free_bytes && *total_bytes, AQ_FORMAT,
-               "/proc/meminfo has no MemTotal and MemAvailable");
-    return AQ_OK;
+    return aq_host_memory("", free_bytes, total_bytes);
 }
 
 static aq_status out_of_memory(size_t bytes) {
@@ -47,15 +37,26 @@ aq_status cpu_scratch(size_t bytes, void *scratch) {
     return AQ_OK;
 }
 
+/* Threads that move activations take memory, too. */
 static aq_status allocate(aq_backend *backend, size_t bytes, void **data) {
-    (void)backend;
+    cpu_state *state = backend->state;
     *data = NULL;
-    return cpu_scratch(bytes, data);
+    AQ_TRY(cpu_scratch(bytes, data));
+    size_t size = malloc_usable_size(*data), taken = (state->taken += size);
+    size_t most = state->most_taken;
+    while (taken > most && !atomic_compare_exchange_weak(&state->most_taken, &most, taken)) {
+    }
+    return AQ_OK;
 }
 
 static void release(aq_backend *backend, void *data) {
-    (void)backend;
+    ((cpu_state *)backend->state)->taken -= malloc_usable_size(data);
     free(data);
+}
+
+static aq_status peak(aq_backend *backend, size_t *bytes) {
+    *bytes = ((cpu_state *)backend->state)->most_taken;
+    return AQ_OK;
 }
 
 static aq_status pin(aq_backend *backend, void *data, size_t bytes) {
@@ -112,6 +113,7 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .zero = zero,
                                .finish = finish,
                                .memory = memory,
+                               .peak = peak,
                                .close = close_backend,
                                .fill = cpu_fill,
                                .convert = cpu_convert,

@@ -23,6 +23,10 @@ aq_status aq_backend_memory(aq_backend *backend, size_t *free_bytes, size_t *tot
     return backend->ops->memory(backend, free_bytes, total_bytes);
 }
 
+aq_status aq_backend_peak(aq_backend *backend, size_t *bytes) {
+    return backend->ops->peak(backend, bytes);
+}
+
 aq_status aq_host_new(aq_backend *backend, size_t bytes, void **data) {
     return backend->ops->allocate_host(backend, bytes, data);
 }

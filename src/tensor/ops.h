@@ -45,6 +45,11 @@ aq_status aq_finish(aq_backend *backend);
 /* Free and total bytes of the memory that the backend's tensors live in. */
 aq_status aq_backend_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes);
 
+/* The most bytes that were taken of that memory at a time since the backend was opened: tensors
+ * and, on CUDA, scratch memory of ops and cuBLAS's workspace (not the driver's own); on the CPU,
+ * host memory of aq_host_new too. */
+aq_status aq_backend_peak(aq_backend *backend, size_t *bytes);
+
 /* Host memory that the backend reaches fastest (pinned for CUDA, 64-byte aligned for the CPU). */
 aq_status aq_host_new(aq_backend *backend, size_t bytes, void **data);
 void aq_host_free(aq_backend *backend, void *data);

@@ -44,7 +44,8 @@ typedef enum cudaMemcpyKind {
 typedef enum cudaMemPoolAttr {
     cudaMemPoolAttrReleaseThreshold,
     cudaMemPoolAttrReservedMemCurrent,
-    cudaMemPoolAttrUsedMemCurrent
+    cudaMemPoolAttrUsedMemCurrent,
+    cudaMemPoolAttrUsedMemHigh
 } cudaMemPoolAttr;
 
 typedef enum cudaDeviceAttr {
@@ -77,6 +78,7 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void *value);
 
 cudaError_t emulated_allocate(void **data, size_t bytes);
+cudaError_t emulated_allocate_pool(void **data, size_t bytes);
 cudaError_t cudaFree(void *data);
 cudaError_t cudaFreeHost(void *data);
 cudaError_t cudaFreeAsync(void *data, cudaStream_t stream);
@@ -86,7 +88,9 @@ cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t 
 
 /* CUDA's take a pointer to any pointer in C++ and to void in C. */
 #define cudaMalloc(data, bytes) emulated_allocate((void **)(data), bytes)
-#define cudaMallocAsync(data, bytes, stream) emulated_allocate((void **)(data), bytes)
+#define cudaMallocAsync(data, bytes, stream) emulated_allocate_pool((void **)(data), bytes)
+#define cudaHostRegister(data, bytes, flags) ((void)(data), (void)(bytes), cudaSuccess)
+#define cudaHostUnregister(data) ((void)(data), cudaSuccess)
 #define cudaHostAlloc(data, bytes, flags) emulated_allocate((void **)(data), bytes)
 
 /* Ends the program: the stream is not the one that was made. */

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <malloc.h>
 
 static constexpr size_t device_bytes = (size_t)8 << 30;
 static constexpr size_t allocation_alignment = 256;
@@ -10,6 +11,7 @@ static constexpr unsigned char unwritten = 0xff; /* NaN as float, and no valid c
 static cudaError_t last_error = cudaSuccess;
 static bool launch_unchecked;
 static cudaStream_t the_stream;
+static uint64_t used, most_used; /* bytes of the pool */
 
 /* Fiber stacks are not what AddressSanitizer's fake stacks expect, and an allocation that cannot be
  * had fails as it does on a GPU. */
@@ -98,12 +100,13 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *value) {
-    *static_cast<uint64_t *>(value) = 0;
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void *value) {
+    *static_cast<uint64_t *>(value) = attribute == cudaMemPoolAttrUsedMemHigh ? most_used : used;
     return cudaSuccess;
 }
 
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *) {
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void *) {
+    if (attribute == cudaMemPoolAttrUsedMemHigh) most_used = used;
     return cudaSuccess;
 }
 
@@ -114,6 +117,13 @@ cudaError_t emulated_allocate(void **data, size_t bytes) {
         return last_error = cudaErrorMemoryAllocation;
     memset(*data, unwritten, bytes);
     return cudaSuccess;
+}
+
+cudaError_t emulated_allocate_pool(void **data, size_t bytes) {
+    cudaError_t code = emulated_allocate(data, bytes);
+    if (code == cudaSuccess) used += malloc_usable_size(*data);
+    if (used > most_used) most_used = used;
+    return code;
 }
 
 cudaError_t cudaFree(void *data) {
@@ -128,6 +138,7 @@ cudaError_t cudaFreeHost(void *data) {
 
 cudaError_t cudaFreeAsync(void *data, cudaStream_t stream) {
     emulated_check_stream(stream, "memory that is freed");
+    used -= malloc_usable_size(data);
     free(data);
     return cudaSuccess;
 }
