@@ -152,19 +152,54 @@ static aq_status retry_slower(block_tuner *tuner, int epoch) {
     return AQ_OK;
 }
 
+static aq_status save(const block_tuner *tuner) {
+    const aq_tune_report *report = tuner->report;
+    const aq_tune_keeper *keeper = tuner->settings->keeper;
+    const aq_tune_state state = {.epochs = report->epochs,
+                                 .best_epoch = report->best_epoch,
+                                 .retries = report->retries,
+                                 .step = tuner->adam.step,
+                                 .learning_rate = (double)tuner->adam.learning_rate,
+                                 .start_error = report->start_error,
+                                 .best_error = report->best_error,
+                                 .target_square = tuner->target_square};
+    return keeper ? keeper->save(keeper, &tuner->parameters, &state) : AQ_OK;
+}
+
 static aq_status finish_epoch(block_tuner *tuner, int epoch, double error) {
     aq_tune_report *report = tuner->report;
     report->epochs = epoch;
-    if (!(error < report->best_error)) return AQ_OK;
-    report->best_error = error;
-    report->best_epoch = epoch;
-    return aq_parameters_keep(&tuner->parameters);
+    if (error < report->best_error) {
+        report->best_error = error;
+        report->best_epoch = epoch;
+        AQ_TRY(aq_parameters_keep(&tuner->parameters));
+    }
+    return save(tuner);
+}
+
+/* From where an earlier process came to, or from the start. */
+static aq_status begin(block_tuner *tuner) {
+    const aq_tune_keeper *keeper = tuner->settings->keeper;
+    aq_tune_state state;
+    bool found = false;
+    if (keeper) AQ_TRY(keeper->load(keeper, &tuner->parameters, &state, &found));
+    if (!found) return measure_start(tuner);
+    *tuner->report = (aq_tune_report){.epochs = state.epochs,
+                                      .taken_up = state.epochs,
+                                      .best_epoch = state.best_epoch,
+                                      .start_error = state.start_error,
+                                      .best_error = state.best_error,
+                                      .retries = state.retries};
+    tuner->target_square = state.target_square;
+    tuner->adam.step = state.step;
+    tuner->adam.learning_rate = (float)state.learning_rate;
+    return AQ_OK;
 }
 
 static aq_status tune(block_tuner *tuner) {
     const aq_tune_settings *settings = tuner->settings;
-    AQ_TRY(measure_start(tuner));
-    int epoch = 1;
+    AQ_TRY(begin(tuner));
+    int epoch = tuner->report->epochs + 1;
     while (epoch <= settings->epochs && epoch - tuner->report->best_epoch <= settings->patience) {
         double training_error, error;
         AQ_TRY(train_epoch(tuner, epoch, &training_error));
@@ -173,8 +208,8 @@ static aq_status tune(block_tuner *tuner) {
             AQ_TRY(retry_slower(tuner, epoch));
             continue;
         }
-        tell_epoch(tuner, epoch, training_error, error);
-        AQ_TRY(finish_epoch(tuner, epoch++, error));
+        AQ_TRY(finish_epoch(tuner, epoch, error));
+        tell_epoch(tuner, epoch++, training_error, error);
     }
     AQ_TRY(aq_parameters_restore(&tuner->parameters));
     return aq_coded_block_decode(tuner->coded, tuner->block);

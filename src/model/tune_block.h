@@ -9,7 +9,31 @@
 #include "base/watch.h"
 #include "model/coded_block.h"
 #include "model/comparison.h"
+#include "model/parameters.h"
 #include "tensor/team.h"
+
+/* Where tuning stands after an epoch, besides its parameters: what it needs to go on as if it had
+ * never stopped. */
+typedef struct aq_tune_state {
+    int epochs, best_epoch, retries;
+    int step;             /* of Adam, since its moments were zero */
+    double learning_rate; /* now */
+    double start_error, best_error;
+    double target_square; /* mean square of all training targets */
+} aq_tune_state;
+
+/* Who keeps the state over the end of the process; run/ provides one. */
+typedef struct aq_tune_keeper aq_tune_keeper;
+
+struct aq_tune_keeper {
+    /* *found: values, best values and moments of `parameters` and *state are those that were saved
+     * last; otherwise all are as they were. Collective over the team. */
+    aq_status (*load)(const aq_tune_keeper *, aq_parameters *parameters, aq_tune_state *state,
+                      bool *found);
+    aq_status (*save)(const aq_tune_keeper *, const aq_parameters *parameters,
+                      const aq_tune_state *state);
+    void *state;
+};
 
 typedef struct aq_tune_settings {
     int epochs;           /* at most; 0: no tuning */
@@ -19,18 +43,21 @@ typedef struct aq_tune_settings {
     size_t training; /* the first so many sequences train, the rest are held out (0 held out: the
                         training error decides) */
     uint64_t seed;   /* of this block: order of the sequences */
-    const aq_watch *watch; /* borrowed or NULL */
+    const aq_watch *watch;        /* borrowed or NULL */
+    const aq_tune_keeper *keeper; /* borrowed or NULL: nothing is kept */
 } aq_tune_settings;
 
 typedef struct aq_tune_report {
     int epochs, best_epoch; /* done; kept (0: the start) */
+    int taken_up;           /* of the epochs: done before this call, by the keeper's word */
     double start_error, best_error;
     int retries; /* restarts with a lower rate after a loss that was not finite */
     double seconds;
 } aq_tune_report;
 
 /* Changes `coded` in place to the best epoch's values. `block` is the dense form's storage
- * (overwritten, holds the decoded result afterwards). Collective over `team`. A loss that is not
+ * (overwritten, holds the decoded result afterwards). Collective over `team`. With a keeper, tuning
+ * goes on behind the last epoch that was saved, to the same bits. A loss that is not
  * finite restores the best values and goes on with a tenth of the rate, at most 3 times, saying so
  * in the log; then NUMERIC. */
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
