@@ -13,6 +13,7 @@ typedef struct bench_part {
 
 static const bench_part parts[] = {
     {"layer", aq_bench_layer},
+    {"relay", aq_bench_relay},
 };
 
 static error_t parse_nothing(int key, char *argument, struct argp_state *state) {
@@ -22,8 +23,9 @@ static error_t parse_nothing(int key, char *argument, struct argp_state *state) 
 
 static const struct argp bench_line = {
     .parser = parse_nothing,
-    .args_doc = "layer [OPTION...]",
-    .doc = "Measures one part of the program: layer: the fit of one linear layer. "
+    .args_doc = "layer|relay [OPTION...]",
+    .doc = "Measures one part of the program: layer: the fit of one linear layer; "
+           "relay: handing activations over between ranks. "
            "`aqlm-mpi bench PART --help' tells more.",
 };
 
@@ -42,6 +44,6 @@ int aq_job_bench(int argc, char **argv) {
         return part->run(argc - 1, argv + 1) == AQ_OK ? 0 : aq_job_fail();
     }
     if (aq_job_parse(&bench_line, argc, argv, NULL) == AQ_OK)
-        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer");
+        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer or relay");
     return aq_job_fail();
 }

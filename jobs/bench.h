@@ -9,5 +9,6 @@
 #include "base/status.h"
 
 aq_status aq_bench_layer(int argc, char **argv);
+aq_status aq_bench_relay(int argc, char **argv);
 
 #endif
