@@ -35,6 +35,7 @@ function(aqlm_add_cuda target)
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu ${PROJECT_SOURCE_DIR}/cuda/*.c)
   add_library(aqlm_cuda STATIC ${cuda_sources})
   target_include_directories(aqlm_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/cuda)
+  target_include_directories(aqlm_cuda SYSTEM PRIVATE ${NCCL_INCLUDE})
   target_compile_features(aqlm_cuda PRIVATE cuda_std_17)
   target_compile_options(aqlm_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
     --extended-lambda -lineinfo -Xcompiler=-Wall,-Wextra>)

@@ -27,6 +27,10 @@ aq_backend *aq_test_backend(void) {
     return backend;
 }
 
+void aq_test_use_backend(aq_backend *other) {
+    backend = other;
+}
+
 /* CU_basic_run_tests returns 0 whatever the assertions say, and a suite whose setup failed has no
  * failed assertions: the failure records hold both. */
 int aq_test_main(const char *suite, const aq_case *cases, int count, int argc, char **argv) {

@@ -26,8 +26,9 @@ int aq_test_main(const char *suite, const aq_case *cases, int count, int argc, c
  * with 77 where "cuda" cannot be had. */
 int aq_test_backend_main(const char *suite, const aq_case *cases, int count, int argc, char **argv);
 
-/* The suite's backend. */
+/* The suite's backend; and another one in its place, the caller's to close. */
 aq_backend *aq_test_backend(void);
+void aq_test_use_backend(aq_backend *backend);
 
 /* Asserts success and prints the error's text otherwise. */
 #define AQ_CHECK(call)                                                                             \
