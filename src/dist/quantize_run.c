@@ -7,6 +7,7 @@
 #include "dist/listener.h"
 #include "dist/worker.h"
 #include "run/lock.h"
+#include "run/needs.h"
 #include "store/model_file.h"
 
 #include <stdlib.h>
@@ -57,10 +58,26 @@ static aq_status take_lock(leader *self, bool broken) {
     return aq_lock_take(&settings, &self->lock);
 }
 
+/* Beforehand: their disk use is large. */
+static void say_snapshots(const leader *self) {
+    const aq_session *session = self->session;
+    const aq_snapshots *snapshots = &session->snapshots;
+    size_t teams = (size_t)(self->ranks->size / snapshots->team_size);
+    size_t most = aq_snapshots_most(session->source->shape.blocks, snapshots->every, teams);
+    aq_needs needs;
+    if (!snapshots->every) return;
+    aq_needs_of(&session->source->shape, session->config, &needs);
+    aq_log_info("%s/snapshots: activations of every %zu blocks, %.3f GB each, at most %zu (%.3f "
+                "GB) at a time",
+                session->directory.path, snapshots->every, 1e-9 * (double)needs.snapshot, most,
+                1e-9 * (double)most * (double)needs.snapshot);
+}
+
 static aq_status prepare(leader *self, const aq_run_options *options) {
     AQ_TRY(take_lock(self, options->break_lock));
     AQ_TRY(aq_run_directory_prepare(&self->session->directory, self->session->config));
     AQ_TRY(find_finished(self));
+    say_snapshots(self);
     if (in_order(self) && self->ranks->size > 1)
         aq_log_warn("run.inputs quantized takes blocks in order: rank 0 works, %d more idle",
                     self->ranks->size - 1);

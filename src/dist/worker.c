@@ -11,13 +11,16 @@ static void tell_failed(aq_session *session, const aq_message *message) {
     if (aq_metrics_failed(session->metrics, &event) != AQ_OK) aq_log_warn("%s", aq_error_text());
 }
 
-/* The nearest activations that this rank has, else the embeddings. */
+/* The nearest activations that this rank has or finds, else the embeddings. */
 static aq_task task_for(const aq_session *session, size_t block) {
     const aq_block_feed *feed = &session->feed;
-    bool has = feed->settings.source && feed->at <= block;
-    return (aq_task){.block = block,
-                     .start = has ? feed->at : 0,
-                     .source = has ? AQ_SOURCE_TEAM : AQ_SOURCE_EMBEDDINGS};
+    size_t start = aq_snapshots_nearest(&session->snapshots, block);
+    aq_task_source source = start ? AQ_SOURCE_SNAPSHOT : AQ_SOURCE_EMBEDDINGS;
+    if (feed->settings.source && feed->at <= block && feed->at >= start) {
+        start = feed->at;
+        source = AQ_SOURCE_TEAM;
+    }
+    return (aq_task){.block = block, .start = start, .source = source};
 }
 
 static void report(aq_session *session, size_t block) {

@@ -1,6 +1,7 @@
 #include "model/segment.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,12 +25,8 @@ static int reserve(int file, size_t bytes) {
 
 /* The kernel would take everybody's memory before it says that there is not enough. */
 static aq_status check_room(size_t bytes) {
-    aq_backend *host;
     size_t free_bytes, total;
-    AQ_TRY(aq_cpu_open(1, &host));
-    aq_status status = aq_backend_memory(host, &free_bytes, &total);
-    aq_backend_close(host);
-    AQ_TRY(status);
+    AQ_TRY(aq_host_memory("", &free_bytes, &total));
     AQ_REQUIRE(bytes <= free_bytes, AQ_MEMORY,
                "activations need %.3f GB of host memory, but only %.3f of %.3f GB are free",
                1e-9 * (double)bytes, 1e-9 * (double)free_bytes, 1e-9 * (double)total);

@@ -64,23 +64,61 @@ static aq_status take_own(aq_block_feed *feed, size_t boundary) {
     AQ_REQUIRE(feed->made == boundary, AQ_MISSING,
                "activations at boundary %zu should lie here, and do not", boundary);
     swap(feed);
+    aq_activations_forget_host(&feed->inputs);
     feed->at = boundary;
     feed->made = AQ_NO_BOUNDARY;
     return AQ_OK;
 }
 
-static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
+static aq_activations expected_inputs(const aq_block_feed *feed) {
     const aq_feed_settings *settings = &feed->settings;
-    const aq_handover *handover = settings->handover;
-    aq_activations taken = {.backend = settings->backend,
+    return (aq_activations){.backend = settings->backend,
                             .sequences = settings->tokens->sequences,
                             .length = settings->tokens->length,
                             .hidden = settings->source->shape.hidden};
-    aq_segment segment;
-    AQ_TRY(handover->fetch(handover->state, task, aq_activations_bytes(&taken), &segment));
-    AQ_TRY(aq_activations_take(&segment, share(feed), &taken));
+}
+
+/* The inputs become what lies in the segment, which is taken. */
+static aq_status take_segment(aq_block_feed *feed, size_t boundary, aq_segment *segment) {
+    aq_activations taken = expected_inputs(feed);
+    AQ_TRY(aq_activations_take(segment, share(feed), &taken));
     feed->inputs = taken;
-    feed->at = task->start;
+    feed->at = boundary;
+    return AQ_OK;
+}
+
+static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
+    const aq_handover *handover = feed->settings.handover;
+    const aq_activations expected = expected_inputs(feed);
+    aq_segment segment;
+    AQ_TRY(handover->fetch(handover->state, task, aq_activations_bytes(&expected), &segment));
+    return take_segment(feed, task->start, &segment);
+}
+
+/* The nearest snapshot up to `limit` that is good, else the embeddings. */
+static aq_status recall(aq_block_feed *feed, size_t limit) {
+    const aq_snapshots *snapshots = feed->settings.snapshots;
+    const aq_activations expected = expected_inputs(feed);
+    for (size_t boundary; snapshots && (boundary = aq_snapshots_nearest(snapshots, limit)) > 0;
+         limit = boundary - 1) {
+        aq_segment segment;
+        aq_status status = aq_snapshot_read(snapshots, boundary, &expected, &segment);
+        if (status == AQ_OK) return take_segment(feed, boundary, &segment);
+        if (status != AQ_FORMAT && status != AQ_MISSING) return status;
+    }
+    return embed(feed);
+}
+
+/* A snapshot that cannot be written must not end a job that goes well. */
+static aq_status keep_snapshot(aq_block_feed *feed, size_t boundary, aq_activations *activations) {
+    const aq_snapshots *snapshots = feed->settings.snapshots;
+    bool resident = activations->segment.data == NULL;
+    if (!snapshots || !aq_snapshot_due(snapshots, boundary)) return AQ_OK;
+    aq_status status = aq_activations_to_host(activations);
+    if (status == AQ_OK) status = aq_snapshot_write(snapshots, boundary, activations);
+    if (resident) aq_activations_forget_host(activations);
+    if (status == AQ_OK || status == AQ_STOPPED) return status;
+    aq_log_warn("there is no snapshot of boundary %zu: %s", boundary, aq_error_text());
     return AQ_OK;
 }
 
@@ -90,11 +128,11 @@ static void drop(aq_block_feed *feed) {
     feed->at = feed->made = AQ_NO_BOUNDARY;
 }
 
-static aq_status fetch_or_embed(aq_block_feed *feed, const aq_task *task) {
+static aq_status fetch_or_recall(aq_block_feed *feed, const aq_task *task) {
     aq_status status = fetch(feed, task);
     if (status != AQ_MISSING) return status;
-    aq_log_warn("%s; they are computed from the embeddings", aq_error_text());
-    return embed(feed);
+    aq_log_warn("%s; they are computed again", aq_error_text());
+    return recall(feed, task->start);
 }
 
 static aq_status get_start(aq_block_feed *feed, const aq_task *task) {
@@ -103,7 +141,8 @@ static aq_status get_start(aq_block_feed *feed, const aq_task *task) {
     if (task->source == AQ_SOURCE_TEAM && (!hands_over(feed) || task->team == handover->team))
         return take_own(feed, task->start);
     drop(feed);
-    return task->source == AQ_SOURCE_TEAM ? fetch_or_embed(feed, task) : embed(feed);
+    if (task->source == AQ_SOURCE_TEAM) return fetch_or_recall(feed, task);
+    return task->source == AQ_SOURCE_SNAPSHOT ? recall(feed, task->start) : embed(feed);
 }
 
 /* Replaces a loaded dense block by its finished quantized form. */
@@ -151,6 +190,7 @@ aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task) {
     while (feed->at < task->block) {
         AQ_TRY(aq_stop_check());
         AQ_TRY(walk_through(feed, feed->at));
+        AQ_TRY(keep_snapshot(feed, feed->at, &feed->inputs));
     }
     return feed->made == AQ_NO_BOUNDARY ? make_room(feed, &feed->outputs) : AQ_OK;
 }
@@ -159,19 +199,23 @@ aq_status aq_block_feed_forwarded(aq_block_feed *feed) {
     const aq_handover *handover = feed->settings.handover;
     size_t boundary = feed->at + 1;
     if (feed->made == boundary) return AQ_OK;
-    if (hands_over(feed) && boundary < feed->settings.source->shape.blocks) {
+    bool last = boundary == feed->settings.source->shape.blocks;
+    if (hands_over(feed) && !last) {
         AQ_TRY(aq_activations_to_host(&feed->outputs));
         AQ_TRY(handover->offer(handover->state, boundary, &feed->outputs.segment));
     }
     feed->made = boundary;
     feed->forwards++;
-    return handover ? handover->forwarded(handover->state, feed->at) : AQ_OK;
+    if (handover) AQ_TRY(handover->forwarded(handover->state, feed->at));
+    bool read_next = !last && !feed->settings.quantized;
+    return read_next ? keep_snapshot(feed, boundary, &feed->outputs) : AQ_OK;
 }
 
 aq_status aq_block_feed_advance(aq_block_feed *feed, const aq_block *result) {
     if (feed->settings.quantized) {
         feed->made = AQ_NO_BOUNDARY;
-        return forward(feed, result);
+        AQ_TRY(forward(feed, result));
+        return keep_snapshot(feed, feed->at, &feed->inputs);
     }
     if (!hands_over(feed)) return take_own(feed, feed->made);
     aq_activations_free(&feed->inputs);

@@ -14,6 +14,7 @@
 #include "model/activations.h"
 #include "run/handover.h"
 #include "run/run_directory.h"
+#include "run/snapshots.h"
 
 typedef struct aq_feed_settings {
     aq_source *source;       /* borrowed: the dense model */
@@ -23,6 +24,7 @@ typedef struct aq_feed_settings {
     const aq_run_directory *quantized; /* borrowed: feed what its finished blocks make of the
                                           tokens; NULL: what the dense model makes of them */
     const aq_handover *handover;       /* borrowed; NULL: nobody else is there */
+    const aq_snapshots *snapshots;     /* borrowed; NULL: none are written or read */
 } aq_feed_settings;
 
 /* A boundary that is held nowhere here: behind every block. */
@@ -42,7 +44,8 @@ void aq_block_feed_free(aq_block_feed *feed);
 
 /* Afterwards feed->inputs are those of the task's block, and feed->outputs have room. May be called
  * again for the same task after a failure: it goes on from what it has. Activations that the task's
- * team does not hold are computed from the embeddings, with a warning. With quantized inputs all
+ * team does not hold, or snapshots that are damaged, are made up for from an earlier snapshot or
+ * the embeddings, with a warning. With quantized inputs all
  * blocks before it must be finished. NUMERIC if activations are not finite (the text names the
  * block); MISSING if this team is to have held the boundary and does not; STOPPED (base/stop.h). */
 aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task);

@@ -31,7 +31,8 @@ typedef struct aq_config {
         char *backend; /* owned; auto, cpu, cuda */
         aq_inputs inputs;
         long seed;
-        long threads; /* CPU threads a rank; 0: cores / local ranks */
+        long snapshot_every; /* blocks; 0: no snapshots */
+        long threads;        /* CPU threads a rank; 0: cores / local ranks */
         long
             device_memory; /* MB of the device that activations may take; 0: half of what is free */
     } run;

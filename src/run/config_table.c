@@ -67,6 +67,8 @@ const aq_setting aq_settings[] = {
      .initial = "dense", .changes_result = true, .help = "whose outputs feed a block"},
     {"run.seed", FIELD(INTEGER, run.seed), RANGE(0, EXACT_INTEGERS),
      .initial = "0", .changes_result = true, .help = "of all random numbers"},
+    {"run.snapshot_every", FIELD(INTEGER, run.snapshot_every), RANGE(0, 1e6),
+     .initial = "0", .help = "blocks between activations on disk; 0: none"},
     {"run.threads", FIELD(INTEGER, run.threads), RANGE(0, 4096),
      .initial = "0", .help = "CPU threads a process; 0: its share"},
     {"run.device_memory", FIELD(INTEGER, run.device_memory), RANGE(0, 1e9),

@@ -2,6 +2,7 @@
 
 #include "model/activations.h"
 #include "quant/code_search.h"
+#include "run/snapshots.h"
 
 #include <libgen.h>
 #include <stdlib.h>
@@ -84,7 +85,10 @@ void aq_needs_of(const aq_model_shape *shape, const aq_config *config, aq_needs 
     needs->activations = 2 * sequences * length * shape->hidden * sizeof(uint16_t);
     size_t ends =
         (shape->tied_embeddings ? 1 : 2) * shape->vocab * shape->hidden * sizeof(uint16_t);
-    needs->disk = 2 * shape->blocks * file_bytes(shape, scheme) + ends;
+    needs->snapshot = needs->activations / 2;
+    size_t snapshots =
+        aq_snapshots_most(shape->blocks, (size_t)config->run.snapshot_every, 1) * needs->snapshot;
+    needs->disk = 2 * shape->blocks * file_bytes(shape, scheme) + ends + snapshots;
 }
 
 size_t aq_needs_compute(const aq_needs *needs) {

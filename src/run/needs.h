@@ -17,7 +17,8 @@ typedef struct aq_needs {
     size_t fit;         /* the largest linear's fit, with the Gram sums */
     size_t tuning;      /* gradients, tape, codes */
     size_t activations; /* at two boundaries, of all sequences */
-    size_t disk;        /* block files and the gathered file */
+    size_t snapshot;    /* all files of one (run/snapshots.h) */
+    size_t disk;        /* block files, the gathered file and snapshots */
 } aq_needs;
 
 void aq_needs_of(const aq_model_shape *shape, const aq_config *config, aq_needs *needs);

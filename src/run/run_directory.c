@@ -146,20 +146,23 @@ aq_status aq_run_directory_make(const aq_run_directory *directory) {
 /* config.yaml last: with it the directory counts as made. */
 aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config) {
     aq_status status;
-    char *config_path = NULL, *identity_path = NULL, *blocks = NULL;
+    char *config_path = NULL, *identity_path = NULL, *blocks = NULL, *snapshots = NULL;
     AQ_STEP(aq_file_join(directory->path, "config.yaml", &config_path));
     AQ_STEP(aq_file_join(directory->path, "identity.txt", &identity_path));
     AQ_STEP(aq_file_join(directory->path, "blocks", &blocks));
+    AQ_STEP(aq_file_join(directory->path, "snapshots", &snapshots));
     AQ_STEP(check_earlier_run(directory, config, config_path, identity_path));
     AQ_STEP(make_folder(blocks));
     AQ_STEP(remove_temporary_files(directory->path));
     AQ_STEP(remove_temporary_files(blocks));
+    if (access(snapshots, F_OK) == 0) AQ_STEP(remove_temporary_files(snapshots));
     AQ_STEP(aq_file_replace(identity_path, directory->identity, strlen(directory->identity)));
     AQ_STEP(write_config(config_path, config));
 done:
     free(config_path);
     free(identity_path);
     free(blocks);
+    free(snapshots);
     return status;
 }
 

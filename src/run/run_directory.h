@@ -3,6 +3,7 @@
  *     config.yaml         the resolved settings
  *     identity.txt        what else the result depends on: hashes of model and tokens, the backend
  *     blocks/block-0007.h5  one file a finished block
+ *     snapshots/         activations of some boundaries, where asked for (run/snapshots.h)
  *     metrics.jsonl       events
  *     model.aqlm.h5       the gathered checkpoint
  *     lock                while a job works there (run/lock.h)

@@ -43,6 +43,9 @@ aq_status aq_session_open(const aq_config *config, aq_backend *backend, int shar
     AQ_STEP(read_tokens(session));
     AQ_STEP(check_room(session, sharers));
     AQ_STEP(aq_run_directory_open(config, session->source, &session->tokens, &session->directory));
+    session->snapshots = (aq_snapshots){.directory = &session->directory,
+                                        .every = (size_t)config->run.snapshot_every,
+                                        .team_size = 1};
 done:
     if (status != AQ_OK) aq_session_close(session);
     return status;
@@ -82,7 +85,8 @@ static void open_feed(aq_session *session) {
                                        .device_bytes =
                                            shared && host ? 0 : session->activation_bytes,
                                        .quantized = dense ? NULL : &session->directory,
-                                       .handover = session->handover};
+                                       .handover = session->handover,
+                                       .snapshots = &session->snapshots};
     aq_block_feed_new(&settings, &session->feed);
 }
 
@@ -184,6 +188,7 @@ aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block
     start = aq_seconds();
     AQ_STEP(aq_block_feed_advance(&session->feed, &effort.block));
     seconds[AQ_PHASE_FORWARD] += aq_seconds() - start;
+    if (session->snapshots.member == 0) aq_snapshots_prune(&session->snapshots);
     AQ_STEP(tell_block(session, &effort.coded, &effort.report));
     *outcome = (aq_block_outcome){.error = effort.coded.error, .seconds = effort.report.seconds};
 done:

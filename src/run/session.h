@@ -19,6 +19,7 @@ typedef struct aq_session {
     aq_metrics *metrics;
     aq_progress *progress;       /* borrowed, or NULL */
     const aq_handover *handover; /* borrowed, or NULL: no other team */
+    aq_snapshots snapshots;      /* what this rank writes and reads */
     aq_block_feed feed;          /* empty before the first block */
 } aq_session;
 
