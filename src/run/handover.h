@@ -45,7 +45,8 @@ typedef struct aq_handover {
 
     /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next
      * one. */
-    aq_status (*forwarded)(void *state, size_t block);
+    aq_status (*forwarded)(void *forwarded_state, size_t block);
+    void *forwarded_state;
 } aq_handover;
 
 #endif
