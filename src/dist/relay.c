@@ -1,14 +1,18 @@
 #include "dist/relay.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "dist/polling.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* 8 pieces of 4 MB a turn of about a millisecond are more than any network carries. */
-enum { PIECE = 4 << 20, IN_FLIGHT = 8, MOST_SWEEPS = 64, OUTBOX = 4 };
+enum { PIECE = 4 << 20, IN_FLIGHT = 8, OUTBOX = 4 };
+
+#define TURN 2e-3 /* seconds that a turn takes at most while a transfer is on its way */
 
 /* A fetch: WANT, then GONE, or HERE and either MAPPED or SEND, after which pieces follow. */
 typedef enum word_kind {
@@ -85,17 +89,16 @@ static void begin_piece(const aq_relay *self, relay_transfer *transfer) {
 }
 
 /* Messages between two ranks stay in order, so pieces need no numbers. */
-static bool move(const aq_relay *self, relay_transfer *transfer) {
-    size_t before = transfer->done, pieces = transfer->active ? pieces_of(transfer) : 0;
+static void move(const aq_relay *self, relay_transfer *transfer) {
+    size_t pieces = transfer->active ? pieces_of(transfer) : 0;
+    int complete = transfer->active;
     while (transfer->begun < pieces && transfer->begun < transfer->done + IN_FLIGHT)
         begin_piece(self, transfer);
-    for (int complete = 1; complete && transfer->done < transfer->begun && transfer->active;) {
+    while (complete && transfer->done < transfer->begun) {
         MPI_Test(&transfer->requests[transfer->done % IN_FLIGHT], &complete, MPI_STATUS_IGNORE);
         transfer->done += complete ? 1 : 0;
     }
-    bool moved = transfer->active && transfer->done > before;
-    if (transfer->active && transfer->done == pieces) transfer->active = false;
-    return moved;
+    if (transfer->done == pieces) transfer->active = false;
 }
 
 /* ---- words ---- */
@@ -175,17 +178,23 @@ static bool listen(aq_relay *self) {
     return true;
 }
 
+/* True while there is something to be moved on. */
+static bool sweep(aq_relay *self) {
+    pthread_mutex_lock(&self->lock);
+    bool heard = listen(self);
+    deliver(self);
+    move(self, &self->sending);
+    move(self, &self->receiving);
+    bool active = heard || self->sending.active || self->receiving.active;
+    pthread_mutex_unlock(&self->lock);
+    return active;
+}
+
+/* A transfer moves on only inside MPI's calls, a fragment at a time where the network does not
+ * help: so a turn stays with it for a while. */
 void aq_relay_pump(void *relay) {
-    aq_relay *self = relay;
-    bool moved = true;
-    for (int sweep = 0; moved && sweep < MOST_SWEEPS; sweep++) {
-        pthread_mutex_lock(&self->lock);
-        moved = listen(self);
-        deliver(self);
-        moved |= move(self, &self->sending);
-        moved |= move(self, &self->receiving);
-        pthread_mutex_unlock(&self->lock);
-    }
+    double start = aq_seconds();
+    while (sweep(relay) && aq_seconds() - start < TURN) sched_yield();
 }
 
 /* ---- what the main thread asks for ---- */

@@ -27,20 +27,20 @@ typedef struct aq_task {
 
 /* All but `forwarded` concern this rank's sequences of a boundary. Called by the main thread. */
 typedef struct aq_handover {
-    void *state;
-    int team; /* this rank's */
+    void *state; /* of the first three */
+    int team;    /* this rank's */
 
     /* The segment (borrowed until withdrawn) holds boundary `boundary` from now on, for whoever
      * asks. One offer at a time. */
     aq_status (*offer)(void *state, size_t boundary, const aq_segment *segment);
 
-    /* Ends the offer, if there is one, after a transfer that is on its way. *mapped (may be NULL):
+    /* Ends the offer, if there is one, after a transfer that is on its way. *mapped:
      * another rank of this node may map the segment. */
     aq_status (*withdraw)(void *state, bool *mapped);
 
     /* Gets boundary `boundary` from the same member of `team` into an empty segment of `bytes`:
      * mapped where both are on one node (then it is `shared`), else copied. MISSING if that rank
-     * does not hold it (any more), STOPPED (base/stop.h). */
+     * does not hold it (any more). */
     aq_status (*fetch)(void *state, const aq_task *task, size_t bytes, aq_segment *segment);
 
     /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next
