@@ -1,7 +1,7 @@
 /* One row a setting, and the calls that treat a setting by its row alone.
  *
- * For config.c, config_yaml.c and jobs with an option a setting. Adding a setting means a field in aq_config and a row
- * in the table.
+ * For config.c, config_yaml.c and jobs with an option a setting. Adding a setting means a field in
+ * aq_config and a row in the table.
  */
 #ifndef AQ_RUN_CONFIG_TABLE_H
 #define AQ_RUN_CONFIG_TABLE_H

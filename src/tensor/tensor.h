@@ -51,8 +51,8 @@ const char *aq_shape_text(aq_shape shape, char text[AQ_SHAPE_TEXT_SIZE]);
 size_t aq_dtype_size(aq_dtype dtype);      /* bytes an element */
 const char *aq_dtype_name(aq_dtype dtype); /* as safetensors spells it: "F32", "BF16", "U16" ... */
 
-/* Allocates; contents are undefined. MEMORY if it does not fit (with what was asked for and what is free), INVALID
- * if the size overflows. `*tensor` is empty after a failure. */
+/* Allocates; contents are undefined. MEMORY if it does not fit (with what was asked for and what is
+ * free), INVALID if the size overflows. `*tensor` is empty after a failure. */
 aq_status aq_tensor_new(struct aq_backend *home, aq_dtype dtype, aq_shape shape, aq_tensor *tensor);
 
 /* The same, all bytes zero. */
