@@ -1,5 +1,6 @@
 /* aqlm-mpi evaluate: the perplexity of a model. */
 #include "jobs.h"
+#include "model/npy.h"
 #include "model/perplexity.h"
 #include "store/model_file.h"
 
@@ -9,7 +10,7 @@
 #include <unistd.h>
 
 typedef struct evaluate_options {
-    const char *model, *tokens, *backend;
+    const char *model, *tokens, *backend, *logits;
     size_t length;
     bool json;
 } evaluate_options;
@@ -18,6 +19,8 @@ static const struct argp_option option_list[] = {
     {"tokens", 't', "FILE.npy", 0, "Tokens to predict: uint16, int32 or int64", 0},
     {"seqlen", 'l', "N", 0, "Tokens a sequence (512)", 0},
     {"backend", 'b', "NAME", 0, "auto, cpu or cuda (auto)", 0},
+    {"logits", 'o', "FILE.npy", 0,
+     "Write the first sequence's logits there too: float32 [N, vocabulary]", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -41,6 +44,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
         return (error_t)parse_length(argument, &options->length);
     case 'b':
         options->backend = argument;
+        return 0;
+    case 'o':
+        options->logits = argument;
         return 0;
     case 'j':
         options->json = true;
@@ -70,15 +76,22 @@ static aq_status show_step(const aq_watch *watch, const char *phase, int done, i
 
 static aq_status measure(const evaluate_options *options, aq_source *source, aq_backend *backend,
                          aq_perplexity_report *report) {
-    const aq_token_cut cut = {
-        .length = options->length, .vocab = source->shape.vocab, .flatten = true};
+    size_t vocab = source->shape.vocab;
+    const aq_token_cut cut = {.length = options->length, .vocab = vocab, .flatten = true};
     const aq_watch terminal = {.step = show_step};
-    const aq_perplexity_settings settings = {.precision = AQ_PRECISE,
-                                             .watch = isatty(STDERR_FILENO) ? &terminal : NULL};
-    aq_tokens tokens;
-    AQ_TRY(aq_tokens_read(options->tokens, &cut, &tokens));
-    aq_status status = aq_perplexity(source, &tokens, &settings, backend, report);
+    aq_perplexity_settings settings = {.precision = AQ_PRECISE,
+                                       .watch = isatty(STDERR_FILENO) ? &terminal : NULL};
+    aq_tokens tokens = {0};
+    aq_status status;
+    if (options->logits) settings.logits = calloc(options->length, vocab * sizeof(float));
+    AQ_NEED(settings.logits || !options->logits, AQ_MEMORY, "no memory for the logits");
+    AQ_STEP(aq_tokens_read(options->tokens, &cut, &tokens));
+    status = aq_perplexity(source, &tokens, &settings, backend, report);
     if (settings.watch) fputs("\r\033[K", stderr);
+    if (status == AQ_OK && options->logits)
+        status = aq_npy_write(options->logits, settings.logits, options->length, vocab);
+done:
+    free(settings.logits);
     aq_tokens_free(&tokens);
     return status;
 }

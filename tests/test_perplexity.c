@@ -56,6 +56,37 @@ static void a_tiny_model_equals_transformers(void) {
     aq_source_close(source);
 }
 
+/* Negative log-likelihood of a token under a row of logits. */
+static double surprise(const float *logits, size_t vocab, int32_t token) {
+    double sum = 0;
+    for (size_t i = 0; i < vocab; i++) sum += exp((double)logits[i]);
+    return log(sum) - (double)logits[token];
+}
+
+static void kept_logits_are_the_first_sequences(void) {
+    enum { LENGTH = 12, VOCAB = 29, GUARD = 1 };
+    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    int32_t data[24];
+    float logits[LENGTH * VOCAB + GUARD];
+    fill_tokens(data);
+    for (int i = 0; i < LENGTH * VOCAB + GUARD; i++) logits[i] = 1e9f;
+    const aq_tokens both = {.data = data, .sequences = 2, .length = LENGTH};
+    const aq_tokens first = {.data = data, .sequences = 1, .length = LENGTH};
+    aq_perplexity_settings settings = {.precision = AQ_PRECISE, .logits = logits};
+    aq_perplexity_report report;
+    CU_ASSERT_EQUAL_FATAL(source->shape.vocab, VOCAB);
+    AQ_CHECK(aq_perplexity(source, &both, &settings, aq_test_backend(), &report));
+    CU_ASSERT_DOUBLE_EQUAL(log(report.perplexity), golden_mean(), 1e-6);
+    settings.logits = NULL;
+    AQ_CHECK(aq_perplexity(source, &first, &settings, aq_test_backend(), &report));
+    double sum = 0;
+    for (size_t i = 0; i + 1 < LENGTH; i++) sum += surprise(logits + i * VOCAB, VOCAB, data[i + 1]);
+    CU_ASSERT_DOUBLE_EQUAL(sum / (LENGTH - 1), log(report.perplexity), 1e-5);
+    CU_ASSERT_TRUE(logits[LENGTH * VOCAB - 1] < 1e3f);
+    CU_ASSERT_EQUAL(logits[LENGTH * VOCAB], 1e9f);
+    aq_source_close(source);
+}
+
 static void sequences_of_one_token_and_unknown_tokens_fail(void) {
     aq_source *source = open_model(aq_test_data(), "tiny-llama3");
     int32_t data[24];
@@ -112,6 +143,7 @@ static void a_trained_model_equals_transformers(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"a_tiny_model_equals_transformers", a_tiny_model_equals_transformers},
+        AQ_CASE(kept_logits_are_the_first_sequences),
         {"sequences_of_one_token_and_unknown_tokens_fail",
          sequences_of_one_token_and_unknown_tokens_fail},
         {"the_watch_can_stop_it", the_watch_can_stop_it},

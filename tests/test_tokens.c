@@ -262,6 +262,25 @@ static void tokens_of_the_tiny_example_are_read(void) {
     free(path);
 }
 
+static void a_written_matrix_is_numpys(void) {
+    static const float values[] = {1, -2.5f, 3, 4, 5, 6};
+    static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
+    char *path, *bytes;
+    size_t size;
+    AQ_CHECK(aq_file_join(aq_test_folder(), "matrix.npy", &path));
+    AQ_CHECK(aq_npy_write(path, values, 2, 3));
+    AQ_CHECK(aq_file_read(path, MOST_FILE, &bytes, &size));
+    CU_ASSERT_EQUAL_FATAL(size, 128 + sizeof values);
+    CU_ASSERT_EQUAL(memcmp(bytes, "\x93NUMPY\1\0\x76\0", PREFIX), 0);
+    CU_ASSERT_EQUAL(memcmp(bytes + PREFIX, dict, strlen(dict)), 0);
+    CU_ASSERT_EQUAL(strspn(bytes + PREFIX + strlen(dict), " "), 128 - PREFIX - strlen(dict) - 1);
+    CU_ASSERT_EQUAL(bytes[127], '\n');
+    CU_ASSERT_EQUAL(memcmp(bytes + 128, values, sizeof values), 0);
+    AQ_CHECK_FAILS(aq_npy_write("/no/such/matrix.npy", values, 2, 3), AQ_IO, "/no/such/matrix.npy");
+    free(bytes);
+    free(path);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(tokens_of_every_type_are_widened),
@@ -277,6 +296,7 @@ int main(int argc, char **argv) {
         AQ_CASE(tokens_every_truncation_is_refused),
         AQ_CASE(tokens_other_files_are_refused),
         AQ_CASE(tokens_hash_sees_values_and_sizes_alone),
-        AQ_CASE(tokens_of_the_tiny_example_are_read)};
+        AQ_CASE(tokens_of_the_tiny_example_are_read),
+        AQ_CASE(a_written_matrix_is_numpys)};
     return aq_test_main("tokens", cases, sizeof cases / sizeof *cases, argc, argv);
 }

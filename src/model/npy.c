@@ -1,9 +1,14 @@
 #include "model/npy.h"
 
+#include "base/file.h"
+
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAGIC_SIZE = 6, MOST_TEXT = 32 };
 
@@ -168,4 +173,47 @@ aq_status aq_npy_parse(const void *bytes, size_t size, aq_npy *array) {
                "shape and type need %zu bytes of data, the file holds %zu", needed, size - end);
     array->data = (const unsigned char *)bytes + end;
     return AQ_OK;
+}
+
+/* ---- writing ---- */
+
+/* Magic, version, length and dict, padded with spaces so that the data begins at a multiple of 64.
+ */
+enum { HEADER = 128, HEADER_PREFIX = 10 };
+
+static void make_header(char header[HEADER + 1], size_t rows, size_t columns) {
+    char dict[HEADER - HEADER_PREFIX];
+    snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }",
+             rows, columns);
+    memcpy(header, "\x93NUMPY\1\0\0\0", HEADER_PREFIX);
+    header[HEADER_PREFIX - 2] = HEADER - HEADER_PREFIX;
+    snprintf(header + HEADER_PREFIX, HEADER + 1 - HEADER_PREFIX, "%-*s\n",
+             HEADER - HEADER_PREFIX - 1, dict);
+}
+
+static aq_status write_matrix(const char *path, const float *values, size_t rows, size_t columns) {
+    char header[HEADER + 1];
+    make_header(header, rows, columns);
+    FILE *file = fopen(path, "wbe");
+    bool written = file && fwrite(header, HEADER, 1, file) == 1 &&
+                   fwrite(values, sizeof *values, rows * columns, file) == rows * columns;
+    int code = errno;
+    if (file && fclose(file) != 0 && written) {
+        written = false;
+        code = errno;
+    }
+    AQ_REQUIRE(written, AQ_IO, "%s: cannot write: %s", path, strerror(code));
+    return AQ_OK;
+}
+
+aq_status aq_npy_write(const char *path, const float *values, size_t rows, size_t columns) {
+    char *temporary;
+    AQ_TRY(aq_file_temporary(path, &temporary));
+    aq_status status = write_matrix(temporary, values, rows, columns);
+    if (status == AQ_OK)
+        status = aq_file_commit(temporary, path);
+    else
+        unlink(temporary);
+    free(temporary);
+    return status;
 }

@@ -103,19 +103,38 @@ done:
     return status;
 }
 
+/* The logits of `count` rows of normed [length, hidden], a view of the buffer. */
+static aq_status predict(evaluation *pass, const aq_tensor *normed, size_t first, size_t count,
+                         aq_tensor *logits) {
+    const aq_product how = {
+        .transpose_b = true, .alpha = 1, .precision = pass->settings->precision};
+    aq_tensor x = aq_tensor_rows(normed, first, count);
+    *logits = aq_tensor_rows(&pass->logits, 0, count);
+    return aq_matmul(&x, &pass->head, &how, logits);
+}
+
 /* Adds the negative log-likelihood of a sequence's tokens but the first; normed [length, hidden].
  */
 static aq_status add_sequence(evaluation *pass, const aq_tensor *normed, size_t sequence) {
-    const aq_product how = {
-        .transpose_b = true, .alpha = 1, .precision = pass->settings->precision};
     size_t length = pass->tokens->length, piece = pass->logits.shape[0], count;
     for (size_t first = 0; first < length - 1; first += count) {
+        aq_tensor logits;
         count = least(piece, length - 1 - first);
-        aq_tensor x = aq_tensor_rows(normed, first, count);
         aq_tensor targets = aq_tensor_rows(&pass->targets, sequence * length + first + 1, count);
-        aq_tensor logits = aq_tensor_rows(&pass->logits, 0, count);
-        AQ_TRY(aq_matmul(&x, &pass->head, &how, &logits));
+        AQ_TRY(predict(pass, normed, first, count, &logits));
         AQ_TRY(aq_cross_entropy_add(&logits, &targets, &pass->sum));
+    }
+    return AQ_OK;
+}
+
+static aq_status keep_logits(evaluation *pass, const aq_tensor *normed) {
+    size_t length = pass->tokens->length, vocab = pass->source->shape.vocab, count;
+    for (size_t first = 0; first < length; first += count) {
+        aq_tensor logits;
+        count = least(pass->logits.shape[0], length - first);
+        AQ_TRY(predict(pass, normed, first, count, &logits));
+        AQ_TRY(aq_tensor_download(&logits, pass->settings->logits + first * vocab,
+                                  aq_tensor_bytes(&logits)));
     }
     return AQ_OK;
 }
@@ -133,6 +152,8 @@ static aq_status add_likelihoods(evaluation *pass) {
         for (size_t i = 0; i < count; i++) {
             aq_tensor normed = aq_tensor_rows(&views.x, i * length, length);
             AQ_TRY(add_sequence(pass, &normed, first + i));
+            if (pass->settings->logits && pass->first + first + i == 0)
+                AQ_TRY(keep_logits(pass, &normed));
         }
     }
     return AQ_OK;

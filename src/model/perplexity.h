@@ -19,6 +19,7 @@
 typedef struct aq_perplexity_settings {
     aq_precision precision; /* of the products */
     const aq_watch *watch;  /* borrowed or NULL; phase "evaluating", a step a block of a pass */
+    float *logits; /* NULL, or where the first sequence's go: [length, vocab], the caller's */
 } aq_perplexity_settings;
 
 typedef struct aq_perplexity_report {

@@ -137,6 +137,9 @@ made=run/model.aqlm.h5
 tokens=(--tokens few.npy --backend cpu --seqlen 64)
 succeeds '"perplexity": ?[0-9.]+.*"tokens": ?[0-9]+.*"seconds"' evaluate $made "${tokens[@]}" --json
 cut -d. -f1 "$work/out" >"$work/perplexity" # the export rounds what stays dense to float16
+succeeds '^perplexity ' evaluate $made "${tokens[@]}" --logits logits.npy
+[[ $(stat -c %s "$work/logits.npy") == $((128 + 64 * 4096 * 4)) ]] || complain "logits.npy is not [64, 4096] float32"
+fails 'no/such.npy.*: cannot write' evaluate $made "${tokens[@]}" --logits no/such.npy
 succeeds 'bits per weight' info $made
 succeeds '^\{.*"bits_per_weight".*"blocks"' info $made --json
 succeeds 'exported' export $made --out exported

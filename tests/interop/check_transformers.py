@@ -1,8 +1,8 @@
 """Opens exported folders with transformers and compares them with `aqlm-mpi evaluate`.
 
-    check_transformers.py PROGRAM FOLDER TOKENS.npy LENGTH [FOLDER TOKENS.npy LENGTH ...]
+    check_transformers.py PROGRAM RUN TOKENS.npy LENGTH [RUN TOKENS.npy LENGTH ...]
 
-Once with the aqlm package's own layers, on a few sequences (its CPU kernel is slow, and right with
+RUN/model.aqlm.h5 was exported into RUN-export. Once with the aqlm package's own layers, on a few sequences (its CPU kernel is slow, and right with
 one thread only), then with its layers replaced by their decoded weights, on all tokens.
 """
 
@@ -69,15 +69,31 @@ def losses(logits, sequences):
     return rows.double().mean(1)
 
 
-def evaluate(program, folder, tokens, length):
+def evaluate(program, model, tokens, length):
+    """Perplexity, and the logits of the first sequence."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = pathlib.Path(scratch) / "tokens.npy"
+        path, logits = (pathlib.Path(scratch) / name for name in ("tokens.npy", "logits.npy"))
         np.save(path, tokens.astype(np.int32))
-        command = [program, "evaluate", folder, "--tokens", path, "--seqlen", str(length), "--backend", "cpu", "--json"]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["perplexity"]
+        command = [program, "evaluate", model, "--tokens", path, "--seqlen", str(length), "--backend", "cpu", "--json"]
+        result = subprocess.run([*command, "--logits", logits], check=True, stdout=subprocess.PIPE).stdout
+        return json.loads(result)["perplexity"], np.load(logits)
 
 
-def check(program, folder, tokens_path, length):
+def check_logits(program, run, tokens, theirs):
+    """Both compute in float32. The exported folder's numbers are the same for both: what differs is the order of
+    sums, some 2^-24 a step. Of the file that it was exported from, what is not coded (embedding, head, some norms) is
+    rounded to float16 by the export: at most 2^-11 of each number, so of a logit, a sum of products of such numbers,
+    a few times 2^-11 of the largest."""
+    for model, bound in ((f"{run}-export", 1e-5), (f"{run}/model.aqlm.h5", 4 * 2**-11)):
+        _, ours = evaluate(program, model, tokens, len(tokens))
+        assert ours.dtype == np.float32 and ours.shape == theirs.shape, f"{model}: logits {ours.dtype} {ours.shape}"
+        difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
+        assert difference < bound, f"{model}: logits differ from transformers' by {difference:.1e} of the largest"
+        print(f"{model}: logits differ from transformers' by at most {difference:.1e} of the largest")
+
+
+def check(program, run_folder, tokens_path, length):
+    folder = f"{run_folder}-export"
     tokens = np.load(tokens_path).astype(np.int64)
     tokens = tokens[: len(tokens) // length * length]
     sequences = torch.from_numpy(tokens.reshape(-1, length))
@@ -91,11 +107,12 @@ def check(program, folder, tokens_path, length):
     difference = (packaged - logits[:FEW]).abs().max() / logits.abs().max()
     assert difference < 1e-3, f"{folder}: the package's logits differ by {difference:.1e}"
 
+    check_logits(program, run_folder, tokens[:length], logits[0].numpy())
     theirs = losses(logits, sequences)
     for index in range(FEW):
-        ours = np.log(evaluate(program, folder, tokens[index * length : (index + 1) * length], length))
+        ours = np.log(evaluate(program, folder, tokens[index * length : (index + 1) * length], length)[0])
         assert abs(ours - theirs[index]) < 2e-3, f"{folder}: loss {ours:.5f}, transformers {theirs[index]:.5f}"
-    ours, theirs = evaluate(program, folder, tokens, length), theirs.mean().exp().item()
+    ours, theirs = evaluate(program, folder, tokens, length)[0], theirs.mean().exp().item()
     assert abs(ours / theirs - 1) < 0.002, f"{folder}: perplexity {ours:.4f}, transformers {theirs:.4f}"
     print(f"transformers {transformers.__version__}: {folder}: perplexity {theirs:.4f}, aqlm-mpi {ours:.4f}")
 

@@ -71,7 +71,7 @@ quantize rope "$rope" "$work/random.npy" calibration.length=64 quantizer.scheme=
 
 "$python" "$here/check_h5py.py" "$work/tiny/model.aqlm.h5" "$work/tiny-export" "$llama"
 "$python" "$here/check_h5py.py" "$work/rope/model.aqlm.h5" "$work/rope-export" "$rope"
-models=("$work/tiny-export" "$work/slice.npy" 128 "$work/rope-export" "$work/random.npy" 64)
+models=("$work/tiny" "$work/slice.npy" 128 "$work/rope" "$work/random.npy" 64)
 "$python" "$here/check_transformers.py" "$program" "${models[@]}"
 make_overlay
 [ -d "$overlay/transformers" ] ||
