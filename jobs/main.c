@@ -2,6 +2,7 @@
 #include "base/closest.h"
 #include "jobs.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,8 @@ static int dispatch(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     char name[] = "aqlm-mpi";
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file that reaches a limit fails to be written: that can be told */
     if (argc > 1 && argv[1][0] != '-') {
         int result = dispatch(argc - 1, argv + 1);
         if (fflush(stdout) == 0 && !ferror(stdout)) return result;

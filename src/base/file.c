@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,12 +128,23 @@ aq_status aq_file_commit(const char *temporary, const char *path) {
     return flush_folder_of(path);
 }
 
+static aq_status write_all(int file, const char *path, const char *bytes, size_t size) {
+    while (size > 0) {
+        ssize_t count = write(file, bytes, size);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return fail(path, "write");
+        bytes += count;
+        size -= (size_t)count;
+    }
+    return AQ_OK;
+}
+
+/* A file system may tell only at the end that there was no room. */
 aq_status aq_file_write(const char *path, const void *bytes, size_t size) {
-    FILE *file = fopen(path, "wbe");
-    if (!file) return fail(path, "create");
-    bool written = fwrite(bytes, 1, size, file) == size;
-    aq_status status = written ? AQ_OK : fail(path, "write");
-    if (fclose(file) != 0 && status == AQ_OK) status = fail(path, "write");
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) return fail(path, "create");
+    aq_status status = write_all(file, path, bytes, size);
+    if (close(file) != 0 && status == AQ_OK) status = fail(path, "close");
     if (status != AQ_OK) unlink(path);
     return status;
 }

@@ -27,6 +27,10 @@ aq_status aq_h5_open_verified(const char *path, const aq_watch *watch, aq_h5 *fi
     return aq_h5_open(path, file);
 }
 
+const char *aq_h5_reason(void) {
+    return errno ? strerror(errno) : "HDF5 refused";
+}
+
 aq_status aq_h5_open(const char *path, aq_h5 *file) {
     *file = (aq_h5){0};
     silence();
@@ -60,8 +64,7 @@ aq_status aq_h5_create(const char *path, aq_h5 *file) {
     AQ_STEP(aq_file_temporary(path, &file->temporary));
     errno = 0;
     file->id = create_without_times(file->temporary);
-    AQ_NEED(file->id > 0, AQ_IO, "%s: cannot be created: %s", path,
-            errno ? strerror(errno) : "HDF5 refused");
+    AQ_NEED(file->id > 0, AQ_IO, "%s: cannot be created: %s", path, aq_h5_reason());
 done:
     if (status != AQ_OK) aq_h5_close(file);
     return status;
@@ -80,11 +83,12 @@ void aq_h5_close(aq_h5 *file) {
 }
 
 aq_status aq_h5_commit(aq_h5 *file) {
+    errno = 0;
     bool flushed = H5Fflush(file->id, H5F_SCOPE_GLOBAL) >= 0;
     flushed = H5Fclose(file->id) >= 0 && flushed;
     file->id = 0;
     aq_status status;
-    AQ_NEED(flushed, AQ_IO, "%s: cannot be written (disk full?)", file->path);
+    AQ_NEED(flushed, AQ_IO, "%s: cannot be written: %s", file->path, aq_h5_reason());
     AQ_STEP(aq_digest_commit(file->temporary, file->path, file->watch));
     forget(file);
 done:
@@ -253,7 +257,8 @@ static aq_status make_groups(const aq_h5 *file, const char *name) {
         if (group && H5Lexists(file->id, group, H5P_DEFAULT) <= 0) {
             hid_t id = H5Gcreate2(file->id, group, H5P_DEFAULT, creation, H5P_DEFAULT);
             if (id < 0)
-                status = AQ_FAIL(AQ_IO, "%s: cannot write group %s", file->path, group);
+                status = AQ_FAIL(AQ_IO, "%s: cannot write group %s: %s", file->path, group,
+                                 aq_h5_reason());
             else
                 H5Gclose(id);
         }
@@ -291,6 +296,7 @@ static hid_t create_dataset(const aq_h5 *file, const char *name, hid_t type, aq_
 
 aq_status aq_h5_write(const aq_h5 *file, const char *name, aq_dtype dtype, aq_shape shape,
                       const void *data) {
+    errno = 0;
     AQ_TRY(make_groups(file, name));
     hid_t type = new_type(dtype);
     hid_t dataset = create_dataset(file, name, type, dtype, shape);
@@ -298,6 +304,6 @@ aq_status aq_h5_write(const aq_h5 *file, const char *name, aq_dtype dtype, aq_sh
         dataset >= 0 && H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
     if (dataset >= 0) written = H5Dclose(dataset) >= 0 && written;
     H5Tclose(type);
-    AQ_REQUIRE(written, AQ_IO, "%s: cannot write dataset %s (disk full?)", file->path, name);
+    AQ_REQUIRE(written, AQ_IO, "%s: cannot write dataset %s: %s", file->path, name, aq_h5_reason());
     return aq_h5_write_text(file, name, "dtype", aq_dtype_name(dtype));
 }

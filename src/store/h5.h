@@ -21,6 +21,10 @@ typedef struct aq_h5 {
     const aq_watch *watch; /* borrowed or NULL: may stop a commit while it reads for the digest */
 } aq_h5;
 
+/* The system's reason why HDF5 failed: to be asked behind a call before which errno was set to 0.
+ */
+const char *aq_h5_reason(void);
+
 /* Opens a file for reading. MISSING if there is none, FORMAT if it is not HDF5, else IO. */
 aq_status aq_h5_open(const char *path, aq_h5 *file);
 

@@ -1,6 +1,7 @@
 /* The attributes' half of h5.h. */
 #include "store/h5.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,13 +71,15 @@ aq_status aq_h5_read_double(const aq_h5 *file, const char *object, const char *k
 /* An attribute [1 scalar] of the stored type from a value of the memory type. */
 static aq_status write_value(const aq_h5 *file, const char *object, const char *key, hid_t type,
                              const void *value) {
+    errno = 0;
     hid_t space = H5Screate(H5S_SCALAR);
     hid_t attribute = H5Acreate_by_name(file->id, object, key, type, space, H5P_DEFAULT,
                                         H5P_DEFAULT, H5P_DEFAULT);
     bool written = attribute >= 0 && H5Awrite(attribute, type, value) >= 0;
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
-    AQ_REQUIRE(written, AQ_IO, "%s: cannot write attribute %s of %s", file->path, key, object);
+    AQ_REQUIRE(written, AQ_IO, "%s: cannot write attribute %s of %s: %s", file->path, key, object,
+               aq_h5_reason());
     return AQ_OK;
 }
 

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# kill -9 of one rank or of all at random moments over the whole run: the same command goes on to the same bytes, and nothing
+# finished is made again. AQLM_KILLS=50 for the whole series, AQLM_SEED for other moments.
+source "$(dirname "$0")/common.sh" "$@"
+settings=("${slow[@]}")
+kills=${AQLM_KILLS:-12}
+ranks=2
+RANDOM=${AQLM_SEED:-1}
+
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+make_reference
+start=$(milliseconds)
+check "... and again" together $ranks timed
+duration=$(($(milliseconds) - start))
+
+# kill_one RUN: a rank; kill_all RUN: all of them, and mpirun.
+kill_one() {
+  local found
+  mapfile -t found < <(processes aqlm-mpi "$1")
+  if [ ${#found[@]} -gt 0 ]; then kill -9 "${found[RANDOM % ${#found[@]}]}"; fi
+}
+kill_all() {
+  local found
+  mapfile -t found < <(processes mpirun "$1"; processes aqlm-mpi "$1")
+  if [ ${#found[@]} -gt 0 ]; then kill -9 "${found[@]}"; fi
+}
+
+resumed=0 same_bytes=0 again=0 twice=0 struck=0
+for trial in $(seq "$kills"); do
+  run=kill-$trial
+  moment=$((RANDOM * duration / 32768))
+  quietly together $ranks $run &
+  job=$!
+  sleep $((moment / 1000)).$(printf %03d $((moment % 1000)))
+  if kill -0 $job 2>/dev/null; then struck=$((struck + 1)); fi
+  if [ $((trial % 2)) = 0 ]; then quietly kill_all $run; else quietly kill_one $run; fi
+  quietly wait $job
+  finished=$(finished_blocks $run) told=$(events $run)
+  if together $ranks $run; then resumed=$((resumed + 1)); else
+    echo "kill $trial after $moment ms: not resumed"
+    tail -n 5 "$folder/$run.log"
+  fi
+  if identical $run; then same_bytes=$((same_bytes + 1)); else echo "kill $trial after $moment ms: other bytes"; fi
+  again=$((again + $(redone $run "$told" "$finished")))
+  twice=$((twice + $(layers_told $run | sort | uniq -d | wc -l)))
+  rm -rf "${folder:?}/$run"
+done
+
+echo "kills: $resumed of $kills resumed, $same_bytes of $kills bit-identical, $twice layers fitted twice," \
+  "$again of them in finished blocks; $struck struck while the job ran ($ranks ranks, $duration ms undisturbed)"
+check "every killed job goes on" [ $resumed = "$kills" ]
+check "... to the same bytes" [ $same_bytes = "$kills" ]
+check "... making no finished block again" [ $again = 0 ]
+finish
