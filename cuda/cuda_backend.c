@@ -163,6 +163,7 @@ static const aq_ops cuda_ops = {
     .nearest = cuda_nearest,
     .subtract_entries = cuda_subtract_entries,
     .sort_codes = cuda_sort_codes,
+    .cluster_sums = cuda_cluster_sums,
     .cluster_means = cuda_cluster_means,
     .decode = cuda_decode,
     .coded_grad = cuda_coded_grad,

@@ -82,17 +82,51 @@ aq_status cuda_subtract_entries(const aq_tensor *entries, const aq_tensor *codes
     });
 }
 
-aq_status cuda_cluster_means(const aq_tensor *points, const aq_tensor *order,
-                             const aq_tensor *offsets, uint64_t seed, aq_tensor *entries) {
+/* sums [clusters, 2 width + 1]: how many, and the point drawn. */
+static aq_status count_and_draw(const aq_tensor *points, const aq_tensor *offsets,
+                                const aq_cluster_draw *draw, aq_tensor *sums) {
     const float *values = cuda_floats(points);
-    float *target = cuda_floats(entries);
-    size_t count = points->shape[0], width = points->shape[1];
+    const uint32_t *offset = static_cast<const uint32_t *>(offsets->data);
+    double *target = static_cast<double *>(sums->data);
+    size_t count = points->shape[0], width = points->shape[1], row = sums->shape[1];
+    aq_cluster_draw how = *draw;
+    return cuda_each(cuda_state_of(points), sums->shape[0] * (width + 1), [=] __device__(size_t n) {
+        size_t entry = n / (width + 1), i = n % (width + 1);
+        double *sum = target + entry * row + width;
+        if (i == width) {
+            *sum = (double)(offset[entry + 1] - offset[entry]);
+            return;
+        }
+        size_t drawn =
+            aq_random_below(aq_random(how.seed, AQ_STREAM_KMEANS_EMPTY, entry), how.total);
+        bool own = drawn >= how.first && drawn - how.first < count;
+        sum[1 + i] = own ? (double)values[(drawn - how.first) * width + i] : 0.0;
+    });
+}
+
+aq_status cuda_cluster_sums(const aq_tensor *points, const aq_tensor *order,
+                            const aq_tensor *offsets, const aq_cluster_draw *draw,
+                            aq_tensor *sums) {
+    const float *values = cuda_floats(points);
+    double *target = static_cast<double *>(sums->data);
+    size_t width = points->shape[1], row = sums->shape[1];
+    AQ_TRY(count_and_draw(points, offsets, draw, sums));
     return cuda_lists_sum(
         cuda_state_of(points), cuda_lists_of(order, offsets, (unsigned)width),
         [=] __device__(size_t n, unsigned i) { return values[n * width + i]; },
-        [=] __device__(size_t entry, size_t i, float sum, uint32_t length) {
-            uint64_t drawn = length ? 0 : aq_random(seed, AQ_STREAM_KMEANS_EMPTY, entry);
-            target[entry * width + i] =
-                length ? sum / (float)length : values[aq_random_below(drawn, count) * width + i];
+        [=] __device__(size_t entry, size_t i, float sum, uint32_t) {
+            target[entry * row + i] = (double)sum;
         });
+}
+
+aq_status cuda_cluster_means(const aq_tensor *sums, aq_tensor *entries) {
+    const double *values = static_cast<const double *>(sums->data);
+    float *target = cuda_floats(entries);
+    size_t width = entries->shape[1], row = sums->shape[1];
+    return cuda_each(cuda_state_of(entries), aq_tensor_count(entries), [=] __device__(size_t n) {
+        const double *sum = values + n / width * row;
+        size_t i = n % width;
+        double size = sum[width];
+        target[n] = (float)(size > 0 ? sum[i] / size : sum[width + 1 + i]);
+    });
 }

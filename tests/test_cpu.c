@@ -87,18 +87,22 @@ static uint64_t work_clusters(aq_backend *backend) {
     aq_tensor entries = normal(backend, AQ_DIMS(100, 8), 2),
               codes = zeros(backend, AQ_U16, AQ_DIMS(5001, 1));
     aq_tensor order = zeros(backend, AQ_U32, AQ_DIMS(5001)),
-              offsets = zeros(backend, AQ_U32, AQ_DIMS(101));
+              offsets = zeros(backend, AQ_U32, AQ_DIMS(101)),
+              sums = zeros(backend, AQ_F64, AQ_DIMS(100, 17));
+    const aq_cluster_draw draw = {.seed = 1, .total = 5001};
     aq_tensor blocks = aq_tensor_reshape(&entries, AQ_DIMS(100, 1, 8));
     for (int i = 0; i < 3; i++) {
         AQ_CHECK(aq_entry_norms(&blocks, NULL, 0, &norms));
         AQ_CHECK(aq_nearest(&points, &entries, &norms, 0, &codes));
         AQ_CHECK(aq_sort_codes(&codes, 0, &order, &offsets));
-        AQ_CHECK(aq_cluster_means(&points, &order, &offsets, 1, &entries));
+        AQ_CHECK(aq_cluster_sums(&points, &order, &offsets, &draw, &sums));
+        AQ_CHECK(aq_cluster_means(&sums, &entries));
     }
     aq_tensor_free(&points);
     aq_tensor_free(&norms);
     aq_tensor_free(&order);
     aq_tensor_free(&offsets);
+    aq_tensor_free(&sums);
     return mix_bytes(mix_bytes(0, &codes), &entries);
 }
 

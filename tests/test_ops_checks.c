@@ -89,7 +89,13 @@ static void clusters_need_fitting_shapes(void) {
     AQ_CHECK_FAILS(aq_nearest(points, entries, norms, 2, codes), AQ_SHAPE, "codebook 2");
     AQ_CHECK_FAILS(aq_subtract_entries(entries, codes, -1, points), AQ_SHAPE, "codebook -1");
     AQ_CHECK_FAILS(aq_sort_codes(codes, 5, order, offsets), AQ_SHAPE, "codebook 5");
-    AQ_CHECK_FAILS(aq_cluster_means(points, order, offsets, 1, entries), AQ_SHAPE, "one more");
+    aq_tensor *sums = zeros(AQ_F64, AQ_DIMS(4, 17)), *five = zeros(AQ_F64, AQ_DIMS(5, 16));
+    const aq_cluster_draw draw = {.total = 10}, few = {.first = 1, .total = 10};
+    AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &draw, sums), AQ_SHAPE, "one more");
+    AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &draw, five), AQ_SHAPE, "of 8 values");
+    five = zeros(AQ_F64, AQ_DIMS(5, 17));
+    AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &few, five), AQ_SHAPE, "from number 1");
+    AQ_CHECK_FAILS(aq_cluster_means(sums, wrong), AQ_SHAPE, "of 7 values");
     AQ_CHECK_FAILS(aq_group_norms(weight, scales), AQ_SHAPE, "scales [3] do not divide");
     AQ_CHECK_FAILS(aq_scaled_vectors(weight, norms, 3, points), AQ_SHAPE, "groups of 3");
     AQ_CHECK_FAILS(aq_scaled_vectors(weight, norms, 5, points), AQ_SHAPE, "expected [16, 5]");

@@ -278,6 +278,17 @@ static void codes_are_listed_in_ascending_order(void) {
     check_lists(70001, 1, 65536, 65536, 0);
 }
 
+/* Entries from points that are numbers first, first + 1, ... of `total`. */
+static void find_means(const aq_tensor *points, const code_lists *lists,
+                       const aq_cluster_draw *draw, aq_tensor *entries) {
+    aq_tensor sums;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F64,
+                           AQ_DIMS(entries->shape[0], 2 * entries->shape[1] + 1), &sums));
+    AQ_CHECK(aq_cluster_sums(points, &lists->order, &lists->offsets, draw, &sums));
+    AQ_CHECK(aq_cluster_means(&sums, entries));
+    aq_tensor_free(&sums);
+}
+
 static void means_are_the_lists_means(void) {
     const size_t sizes[][3] = {{4001, 64, 8}, {999, 7, 33}, {5000, 1, 5}};
     for (size_t s = 0; s < 3; s++) {
@@ -285,7 +296,7 @@ static void means_are_the_lists_means(void) {
         code_lists lists = sorted_lists(count, 1, clusters, clusters, 0);
         aq_tensor points = aq_test_normal(AQ_DIMS(count, dims), 8), entries;
         AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(clusters, dims), &entries));
-        AQ_CHECK(aq_cluster_means(&points, &lists.order, &lists.offsets, 1, &entries));
+        find_means(&points, &lists, &(aq_cluster_draw){.seed = 1, .total = count}, &entries);
         double *x = reference_values(&points), *expected = calloc(clusters * dims, sizeof(double));
         uint32_t *offsets = aq_test_host(&lists.offsets);
         uint16_t *codes = aq_test_host(&lists.codes);
@@ -308,7 +319,7 @@ static void an_empty_cluster_takes_its_random_point(void) {
     code_lists lists = sorted_lists(COUNT, 1, 10, CLUSTERS, 0);
     aq_tensor points = aq_test_normal(AQ_DIMS(COUNT, DIMS), 8), entries;
     AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(CLUSTERS, DIMS), &entries));
-    AQ_CHECK(aq_cluster_means(&points, &lists.order, &lists.offsets, SEED, &entries));
+    find_means(&points, &lists, &(aq_cluster_draw){.seed = SEED, .total = COUNT}, &entries);
     float *x = aq_test_host(&points), *means = aq_test_host(&entries);
     int wrong = 0;
     for (size_t k = 10; k < CLUSTERS; k++) {
@@ -321,6 +332,35 @@ static void an_empty_cluster_takes_its_random_point(void) {
     aq_tensor_free(&points);
     aq_tensor_free(&entries);
     code_lists_free(&lists);
+}
+
+/* Two members with half of the points each: their sums added are those of one with all, exactly
+ * where the sums are (small whole numbers). */
+static void sums_of_parts_add_up(void) {
+    enum { COUNT = 100, HALF = 37, CLUSTERS = 60, DIMS = 3, WIDTH = 2 * DIMS + 1, SEED = 5 };
+    float host[COUNT * DIMS];
+    for (size_t i = 0; i < COUNT * DIMS; i++) host[i] = (float)(i * 7 % 41) - 20;
+    aq_tensor points = aq_test_tensor(AQ_F32, AQ_DIMS(COUNT, DIMS), host);
+    aq_tensor codes = reference_codes(AQ_DIMS(COUNT, 1), 20, 5);
+    const size_t starts[] = {0, 0, HALF}, counts[] = {COUNT, HALF, COUNT - HALF};
+    double *sums[3];
+    for (int part = 0; part < 3; part++) {
+        aq_tensor own = aq_tensor_rows(&points, starts[part], counts[part]);
+        aq_tensor listed = aq_tensor_rows(&codes, starts[part], counts[part]), order, offsets, sum;
+        const aq_cluster_draw draw = {.seed = SEED, .first = starts[part], .total = COUNT};
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U32, AQ_DIMS(counts[part]), &order));
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U32, AQ_DIMS(CLUSTERS + 1), &offsets));
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F64, AQ_DIMS(CLUSTERS, WIDTH), &sum));
+        AQ_CHECK(aq_sort_codes(&listed, 0, &order, &offsets));
+        AQ_CHECK(aq_cluster_sums(&own, &order, &offsets, &draw, &sum));
+        sums[part] = aq_test_host(&sum);
+        aq_tensor_free(&order), aq_tensor_free(&offsets), aq_tensor_free(&sum);
+    }
+    size_t wrong = 0;
+    for (size_t i = 0; i < CLUSTERS * WIDTH; i++) wrong += sums[0][i] != sums[1][i] + sums[2][i];
+    CU_ASSERT_EQUAL(wrong, 0);
+    for (int part = 0; part < 3; part++) free(sums[part]);
+    aq_tensor_free(&points), aq_tensor_free(&codes);
 }
 
 int main(int argc, char **argv) {
@@ -336,6 +376,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(entries_are_subtracted_by_code),
                                     AQ_CASE(codes_are_listed_in_ascending_order),
                                     AQ_CASE(means_are_the_lists_means),
-                                    AQ_CASE(an_empty_cluster_takes_its_random_point)};
+                                    AQ_CASE(an_empty_cluster_takes_its_random_point),
+                                    AQ_CASE(sums_of_parts_add_up)};
     return aq_test_backend_main("ops: clusters", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -89,7 +89,7 @@ static void the_report_tells_the_error_of_the_result(void) {
     aq_fit_report report = fit(&layer, &settings, &coded);
     double expected = naive_error(&layer, &coded), measured;
     CU_ASSERT_DOUBLE_EQUAL(report.error, expected, 1e-4 * expected);
-    AQ_CHECK(aq_layer_error(&coded, &layer.weight, &layer.gram, &measured));
+    AQ_CHECK(aq_layer_error(&coded, &layer.weight, &layer.gram, aq_team_alone(), &measured));
     CU_ASSERT_DOUBLE_EQUAL(measured, report.error, 1e-9);
     CU_ASSERT(report.seconds_total >=
               report.seconds_kmeans + report.seconds_codebooks + report.seconds_codes);

@@ -22,7 +22,8 @@ static double distortion(const aq_tensor *weight, const aq_coded *coded) {
 }
 
 static aq_coded cluster(const aq_tensor *weight, aq_scheme scheme, int iterations, uint64_t seed) {
-    const aq_kmeans how = {.iterations = iterations, .seed = seed, .starts = 1};
+    const aq_kmeans how = {
+        .team = aq_team_alone(), .iterations = iterations, .seed = seed, .starts = 1};
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, weight->shape[0], weight->shape[1], &coded));
     AQ_CHECK(aq_residual_kmeans(weight, &how, &coded));
@@ -121,7 +122,7 @@ static aq_status stop_at_four(const aq_watch *watch, const char *phase, int done
 static void a_watch_can_stop_it(void) {
     count seen = {0};
     const aq_watch watch = {.step = stop_at_four, .state = &seen};
-    const aq_kmeans how = {.iterations = 3, .starts = 1, .watch = &watch};
+    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 3, .starts = 1, .watch = &watch};
     aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), 1);
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &(aq_scheme){2, 4, 8, 1}, OUT, IN, &coded));

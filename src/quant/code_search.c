@@ -102,9 +102,7 @@ static chunk chunk_of(aq_code_search *search, const aq_coded *coded, size_t firs
     size_t groups = coded->codes.shape[1], codebooks = coded->codes.shape[2];
     size_t out_group = (size_t)coded->scheme.out_group, in = search->gram->shape[0];
     size_t in_group = (size_t)coded->scheme.in_group, beam = search->beam;
-    chunk c = {.search = search, .coded = *coded};
-    c.coded.codes = aq_tensor_rows(&coded->codes, first, rows);
-    c.coded.scales = aq_tensor_rows(&coded->scales, first, rows);
+    chunk c = {.search = search, .coded = aq_coded_rows(coded, first, rows)};
     c.weight = aq_tensor_rows(search->weight, first * out_group, rows * out_group);
     c.difference = first_of(&search->difference, AQ_DIMS(rows * out_group, in));
     c.residual = first_of(&search->residuals[0], AQ_DIMS(rows, beam, out_group, in));
@@ -208,15 +206,14 @@ static aq_status search_chunk(chunk *c, const aq_code_pass *pass) {
 /* ---- a pass ---- */
 
 aq_status aq_code_search_run(aq_code_search *search, const aq_code_pass *pass, aq_coded *coded) {
-    size_t rows = coded->codes.shape[0], members = (size_t)pass->team->size;
-    size_t member = (size_t)pass->team->rank;
-    size_t first = rows * member / members, end = rows * (member + 1) / members;
+    aq_rows own = aq_team_rows(pass->team, coded->codes.shape[0]);
+    size_t end = own.first + own.count;
     aq_random_order(pass->seed, AQ_STREAM_GROUP_ORDER, (uint32_t)coded->codes.shape[1],
                     search->group_order);
-    for (size_t row = first; row < end; row += search->rows) {
+    for (size_t row = own.first; row < end; row += search->rows) {
         size_t count = end - row < search->rows ? end - row : search->rows;
         chunk c = chunk_of(search, coded, row, count);
         AQ_TRY(search_chunk(&c, pass));
     }
-    return pass->team->gather_rows(pass->team, first, end - first, &coded->codes);
+    return aq_team_gather_rows(pass->team, own.first, own.count, &coded->codes);
 }

@@ -1,22 +1,28 @@
 #include "quant/codebook_solver.h"
 
+static aq_status new_gradients(const aq_coded *coded, aq_codebook_solver *solver) {
+    const size_t *entries = coded->codebooks.shape, *layer = solver->weight.shape;
+    aq_backend *backend = coded->codebooks.home;
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(layer[0], layer[1]), &solver->difference));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(layer[0], layer[1]), &solver->gradient));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries[0], entries[1], entries[2], entries[3]),
+                         &solver->codebooks_grad));
+    return aq_tensor_new(backend, AQ_F32, AQ_DIMS(solver->own.count), &solver->scales_grad);
+}
+
 aq_status aq_codebook_solver_new(const aq_coded *coded, const aq_tensor *weight,
-                                 const aq_tensor *gram, aq_codebook_solver *solver) {
-    *solver = (aq_codebook_solver){.weight = weight, .gram = gram};
-    const aq_tensor *codebooks = &coded->codebooks;
-    aq_shape layer = AQ_DIMS(weight->shape[0], weight->shape[1]);
+                                 const aq_tensor *gram, const aq_team *team,
+                                 aq_codebook_solver *solver) {
+    *solver = (aq_codebook_solver){.team = team, .gram = gram, .out = weight->shape[0]};
+    size_t out_group = (size_t)coded->scheme.out_group;
+    aq_rows own = solver->own = aq_team_rows(team, coded->codes.shape[0]);
+    const aq_coded part = aq_coded_rows(coded, own.first, own.count);
+    solver->weight = aq_tensor_rows(weight, own.first * out_group, own.count * out_group);
     aq_status status;
-    AQ_STEP(aq_tensor_new(weight->home, AQ_F32, layer, &solver->difference));
-    AQ_STEP(aq_tensor_new(weight->home, AQ_F32, layer, &solver->gradient));
-    AQ_STEP(aq_tensor_new(
-        weight->home, AQ_F32,
-        AQ_DIMS(codebooks->shape[0], codebooks->shape[1], codebooks->shape[2], codebooks->shape[3]),
-        &solver->codebooks_grad));
-    AQ_STEP(
-        aq_tensor_new(weight->home, AQ_F32, AQ_DIMS(coded->scales.shape[0]), &solver->scales_grad));
-    AQ_STEP(aq_code_index_new(coded, &solver->index));
-    AQ_STEP(aq_moments_new(&coded->codebooks, true, &solver->codebooks));
-    AQ_STEP(aq_moments_new(&coded->scales, true, &solver->scales));
+    AQ_STEP(new_gradients(coded, solver));
+    AQ_STEP(aq_code_index_new(&part, &solver->index));
+    AQ_STEP(aq_moments_new(&part.codebooks, true, &solver->codebooks));
+    AQ_STEP(aq_moments_new(&part.scales, true, &solver->scales));
 done:
     if (status != AQ_OK) aq_codebook_solver_free(solver);
     return status;
@@ -38,32 +44,34 @@ aq_status aq_codebook_solver_reset(aq_codebook_solver *solver) {
     return aq_moments_reset(&solver->scales);
 }
 
-static aq_status find_gradients(aq_codebook_solver *solver, const aq_coded *coded) {
-    const aq_product twice_mean = {.alpha = 2 / (float)solver->weight->shape[0],
-                                   .precision = AQ_PRECISE};
-    AQ_TRY(aq_coded_difference(coded, solver->weight, &solver->difference));
+static aq_status find_gradients(aq_codebook_solver *solver, const aq_coded *part) {
+    const aq_product twice_mean = {.alpha = 2 / (float)solver->out, .precision = AQ_PRECISE};
+    AQ_TRY(aq_coded_difference(part, &solver->weight, &solver->difference));
     AQ_TRY(aq_matmul(&solver->difference, solver->gram, &twice_mean, &solver->gradient));
-    return aq_coded_grad(coded, &solver->index.orders, &solver->index.offsets, &solver->gradient,
-                         &solver->codebooks_grad, &solver->scales_grad);
+    AQ_TRY(aq_coded_grad(part, &solver->index.orders, &solver->index.offsets, &solver->gradient,
+                         &solver->codebooks_grad, &solver->scales_grad));
+    return aq_team_sum(solver->team, &solver->codebooks_grad);
 }
 
-static aq_status take_step(aq_codebook_solver *solver, aq_coded *coded) {
-    AQ_TRY(find_gradients(solver, coded));
+static aq_status take_step(aq_codebook_solver *solver, aq_coded *part) {
+    AQ_TRY(find_gradients(solver, part));
     const aq_adam_step step = {.learning_rate = solver->learning_rate,
                                .beta1 = 0,
                                .beta2 = 0.95f,
                                .epsilon = 1e-8f,
                                .step = ++solver->steps};
-    AQ_TRY(aq_moments_step(&step, &solver->codebooks_grad, &coded->codebooks, &solver->codebooks));
-    return aq_moments_step(&step, &solver->scales_grad, &coded->scales, &solver->scales);
+    AQ_TRY(aq_moments_step(&step, &solver->codebooks_grad, &part->codebooks, &solver->codebooks));
+    return aq_moments_step(&step, &solver->scales_grad, &part->scales, &solver->scales);
 }
 
 aq_status aq_codebook_solver_run(aq_codebook_solver *solver, int steps, const aq_watch *watch,
                                  aq_coded *coded) {
-    AQ_TRY(aq_code_index_update(coded, &solver->index));
+    aq_rows own = solver->own;
+    aq_coded part = aq_coded_rows(coded, own.first, own.count);
+    AQ_TRY(aq_code_index_update(&part, &solver->index));
     for (int i = 0; i < steps; i++) {
-        AQ_TRY(take_step(solver, coded));
+        AQ_TRY(take_step(solver, &part));
         AQ_TRY(aq_watch_step(watch, "codebooks", i + 1, steps));
     }
-    return AQ_OK;
+    return aq_team_gather_rows(solver->team, own.first, own.count, &coded->scales);
 }

@@ -2,7 +2,9 @@
  *
  *     L = tr(D H D') / out,  D = Q - W,  dL/dQ = 2 D H / out
  *
- * A solver lives as long as the fit of its layer: AMSGrad's moments go on from round to round.
+ * A solver lives as long as the fit of its layer: AMSGrad's moments go on from round to round. Of a
+ * team each member takes its own rows' part of the gradients and steps their scales; all step the
+ * codebooks along the sum.
  */
 #ifndef AQ_QUANT_CODEBOOK_SOLVER_H
 #define AQ_QUANT_CODEBOOK_SOLVER_H
@@ -10,27 +12,34 @@
 #include "base/watch.h"
 #include "quant/adam.h"
 #include "quant/coded_weight.h"
+#include "tensor/team.h"
 
 typedef struct aq_codebook_solver {
-    const aq_tensor *weight, *gram; /* borrowed: [out, in], [in, in] */
+    const aq_team *team;            /* borrowed */
+    const aq_tensor *gram;          /* borrowed: [in, in] */
+    aq_rows own;                    /* row groups that this member works on */
+    aq_tensor weight;               /* view of their rows */
+    size_t out;                     /* rows of the whole weight */
     float learning_rate;            /* may be changed between calls */
     int steps;                      /* done since the moments were zero */
-    aq_tensor difference, gradient; /* [out, in]: D, dL/dQ; free for others between calls */
-    aq_code_index index;
+    aq_tensor difference, gradient; /* of own rows: D, dL/dQ; free for others between calls */
+    aq_code_index index;            /* of own rows' codes */
     aq_tensor codebooks_grad, scales_grad;
     aq_moments codebooks, scales;
 } aq_codebook_solver;
 
-/* `coded` gives the shapes only. Freed with aq_codebook_solver_free ({0} is fine). */
+/* `coded` gives the shapes only; all members hold the whole of both weights. Freed with
+ * aq_codebook_solver_free ({0} is fine). */
 aq_status aq_codebook_solver_new(const aq_coded *coded, const aq_tensor *weight,
-                                 const aq_tensor *gram, aq_codebook_solver *solver);
+                                 const aq_tensor *gram, const aq_team *team,
+                                 aq_codebook_solver *solver);
 void aq_codebook_solver_free(aq_codebook_solver *solver);
 
 /* Forgets the moments. */
 aq_status aq_codebook_solver_reset(aq_codebook_solver *solver);
 
 /* `steps` steps on codebooks and scales (betas 0 and 0.95); codes stay. Scales of zero rows stay
- * too. Phase "codebooks" of `watch` (NULL: nobody watches). */
+ * too. Collective over the team. Phase "codebooks" of `watch` (NULL: nobody watches). */
 aq_status aq_codebook_solver_run(aq_codebook_solver *solver, int steps, const aq_watch *watch,
                                  aq_coded *coded);
 

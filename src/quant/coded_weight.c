@@ -101,6 +101,14 @@ size_t aq_coded_in(const aq_coded *coded) {
     return coded->codes.shape[1] * (size_t)coded->scheme.in_group;
 }
 
+aq_coded aq_coded_rows(const aq_coded *coded, size_t first, size_t count) {
+    aq_coded view = *coded;
+    view.codes = aq_tensor_rows(&coded->codes, first, count);
+    view.codebooks.owned = false;
+    view.scales = aq_tensor_rows(&coded->scales, first, count);
+    return view;
+}
+
 aq_status aq_coded_copy(const aq_coded *source, aq_coded *target) {
     AQ_TRY(aq_tensor_copy(&source->codes, &target->codes));
     AQ_TRY(aq_tensor_copy(&source->codebooks, &target->codebooks));

@@ -29,6 +29,9 @@ void aq_coded_free(aq_coded *coded);
 size_t aq_coded_out(const aq_coded *coded);
 size_t aq_coded_in(const aq_coded *coded);
 
+/* A view (borrowed) of row groups first .. first + count - 1, with all codebooks. */
+aq_coded aq_coded_rows(const aq_coded *coded, size_t first, size_t count);
+
 /* Copies codes, codebooks and scales between two of the same scheme and shape. */
 aq_status aq_coded_copy(const aq_coded *source, aq_coded *target);
 

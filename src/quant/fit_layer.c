@@ -14,18 +14,23 @@ enum { MAX_RETRIES = 3 };
 
 /* ---- errors ---- */
 
-/* What it takes to measure coded forms of one weight. */
+/* What it takes to measure coded forms of one weight: each member of a team measures its own rows.
+ */
 typedef struct error_meter {
-    const aq_tensor *weight, *gram;
-    aq_tensor difference, product; /* [out, in], overwritten by every measurement */
-    double energy;                 /* tr(W H W') */
+    const aq_team *team;
+    const aq_tensor *gram;
+    aq_rows own;                   /* row groups */
+    aq_tensor weight;              /* view of their rows */
+    aq_tensor difference, product; /* of their size, overwritten by every measurement */
+    double energy;                 /* tr(W H W') of all rows */
 } error_meter;
 
-/* *energy = tr(x H x'). */
+/* *energy = tr(x H x'), x the rows of all members. */
 static aq_status measure_energy(error_meter *meter, const aq_tensor *x, double *energy) {
     const aq_product plain = {.alpha = 1, .precision = AQ_PRECISE};
     AQ_TRY(aq_matmul(x, meter->gram, &plain, &meter->product));
-    return aq_dot(x, &meter->product, energy);
+    AQ_TRY(aq_dot(x, &meter->product, energy));
+    return aq_team_sum_number(meter->team, x->home, energy);
 }
 
 /* Rounding may leave a sum of squares slightly below 0. The maths is in float32, so an error past
@@ -37,21 +42,32 @@ static double relative_error(double loss, double energy) {
 }
 
 static aq_status measure_error(error_meter *meter, const aq_coded *coded, double *error) {
+    const aq_coded part = aq_coded_rows(coded, meter->own.first, meter->own.count);
     double loss;
-    AQ_TRY(aq_coded_difference(coded, meter->weight, &meter->difference));
+    AQ_TRY(aq_coded_difference(&part, &meter->weight, &meter->difference));
     AQ_TRY(measure_energy(meter, &meter->difference, &loss));
     *error = relative_error(loss, meter->energy);
     return AQ_OK;
 }
 
+/* Everything but the two tensors, and the energy. */
+static error_meter meter_of(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
+                            const aq_team *team) {
+    size_t out_group = (size_t)coded->scheme.out_group;
+    error_meter meter = {.team = team, .gram = gram};
+    meter.own = aq_team_rows(team, coded->codes.shape[0]);
+    meter.weight = aq_tensor_rows(weight, meter.own.first * out_group, meter.own.count * out_group);
+    return meter;
+}
+
 aq_status aq_layer_error(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
-                         double *error) {
-    error_meter meter = {.weight = weight, .gram = gram};
-    aq_shape shape = AQ_DIMS(weight->shape[0], weight->shape[1]);
+                         const aq_team *team, double *error) {
+    error_meter meter = meter_of(coded, weight, gram, team);
+    aq_shape shape = AQ_DIMS(meter.weight.shape[0], meter.weight.shape[1]);
     aq_status status;
     AQ_STEP(aq_tensor_new(weight->home, AQ_F32, shape, &meter.difference));
     AQ_STEP(aq_tensor_new(weight->home, AQ_F32, shape, &meter.product));
-    AQ_STEP(measure_energy(&meter, weight, &meter.energy));
+    AQ_STEP(measure_energy(&meter, &meter.weight, &meter.energy));
     AQ_STEP(measure_error(&meter, coded, error));
 done:
     aq_tensor_free(&meter.difference);
@@ -98,13 +114,16 @@ static aq_status check_finite(const aq_tensor *values, const char *what) {
 }
 
 static aq_status check_layer(const aq_tensor *weight, const aq_tensor *gram,
-                             const aq_fit_settings *settings) {
+                             const aq_fit_settings *settings, const aq_team *team) {
     AQ_REQUIRE(weight->ndim == 2 && gram->ndim == 2 && gram->shape[0] == weight->shape[1] &&
                    gram->shape[1] == weight->shape[1],
                AQ_SHAPE, "a weight of %zu x %zu does not go with a Gram matrix of %zu x %zu",
                weight->shape[0], weight->shape[1], gram->shape[0], gram->shape[1]);
     AQ_TRY(check_settings(settings));
     AQ_TRY(aq_scheme_check(&settings->scheme, weight->shape[0], weight->shape[1]));
+    size_t rows = weight->shape[0] / (size_t)settings->scheme.out_group;
+    AQ_REQUIRE(rows >= (size_t)team->size, AQ_INVALID,
+               "a team of %d ranks cannot share a weight of %zu row groups", team->size, rows);
     AQ_TRY(check_finite(weight, "weight"));
     return check_finite(gram, "Gram matrix");
 }
@@ -112,6 +131,7 @@ static aq_status check_layer(const aq_tensor *weight, const aq_tensor *gram,
 /* ---- a fit ---- */
 
 typedef struct layer_fit {
+    const aq_tensor *weight;
     const aq_fit_settings *settings;
     const aq_team *team;
     aq_coded *coded;      /* being worked on */
@@ -129,14 +149,13 @@ static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_f
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, fit->coded));
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->start));
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->best));
-    AQ_TRY(aq_codebook_solver_new(fit->coded, weight, gram, &fit->solver));
+    AQ_TRY(aq_codebook_solver_new(fit->coded, weight, gram, fit->team, &fit->solver));
     AQ_TRY(aq_code_search_new(fit->coded, weight, gram, fit->settings->beam, &fit->search));
     fit->solver.learning_rate = (float)fit->settings->learning_rate;
-    fit->meter = (error_meter){.weight = weight,
-                               .gram = gram,
-                               .difference = fit->solver.difference,
-                               .product = fit->solver.gradient};
-    return measure_energy(&fit->meter, weight, &fit->meter.energy);
+    fit->meter = meter_of(fit->coded, weight, gram, fit->team);
+    fit->meter.difference = fit->solver.difference;
+    fit->meter.product = fit->solver.gradient;
+    return measure_energy(&fit->meter, &fit->meter.weight, &fit->meter.energy);
 }
 
 static void fit_free(layer_fit *fit) {
@@ -174,9 +193,10 @@ static aq_status try_start(layer_fit *fit, int start) {
                            .seed = start_seed(fit, start),
                            .start = start,
                            .starts = fit->settings->kmeans_starts,
+                           .team = fit->team,
                            .watch = fit->settings->watch};
     double error;
-    AQ_TRY(aq_residual_kmeans(fit->meter.weight, &how, fit->coded));
+    AQ_TRY(aq_residual_kmeans(fit->weight, &how, fit->coded));
     AQ_TRY(measure_error(&fit->meter, fit->coded, &error));
     AQ_REQUIRE(isfinite(error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
     return keep_if_best(fit, error);
@@ -212,8 +232,9 @@ static aq_status retry_slower(layer_fit *fit, int round) {
                (double)fit->solver.learning_rate);
     fit->report->retries++;
     fit->solver.learning_rate /= 10;
-    aq_log_warn("round %d: the loss is NaN or infinite; trying again with learning rate %g", round,
-                (double)fit->solver.learning_rate);
+    if (fit->team->rank == 0)
+        aq_log_warn("round %d: the loss is NaN or infinite; trying again with learning rate %g",
+                    round, (double)fit->solver.learning_rate);
     AQ_TRY(aq_codebook_solver_reset(&fit->solver));
     return aq_coded_copy(&fit->start, fit->coded);
 }
@@ -241,11 +262,12 @@ aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
                        const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
                        aq_fit_report *report) {
     double started = aq_seconds();
-    layer_fit fit = {.settings = settings, .team = team, .coded = coded, .report = report};
+    layer_fit fit = {
+        .weight = weight, .settings = settings, .team = team, .coded = coded, .report = report};
     *coded = (aq_coded){0};
     *report = (aq_fit_report){0};
     aq_status status;
-    AQ_STEP(check_layer(weight, gram, settings));
+    AQ_STEP(check_layer(weight, gram, settings, team));
     AQ_STEP(fit_new(weight, gram, &fit));
     AQ_STEP(start_with_kmeans(&fit));
     while (!is_done(&fit)) AQ_STEP(run_round(&fit));

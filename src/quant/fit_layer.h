@@ -36,7 +36,8 @@ typedef struct aq_fit_report {
 } aq_fit_report;
 
 /* weight [out, in], gram [in, in] F32 (borrowed); *coded is made here and the caller's to free.
- * Collective over `team`. The result is the round with the least error. A loss that is not finite
+ * Collective over `team`, whose members all bring the same weight and Gram matrix and get the same
+ * result. The result is the round with the least error. A loss that is not finite
  * restores the round's start and goes on with a tenth of the learning rate, at most 3 times, saying
  * so in the log; then NUMERIC. A weight whose error is already 0 stops at once. INVALID if the
  * scheme does not fit. */
@@ -48,8 +49,8 @@ aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
  * (k-means' before the first); 0 if none did or tolerance is 0. */
 int aq_fit_stop_round(const aq_fit_report *report, double tolerance);
 
-/* tr(D H D') / tr(W H W') in float64 sums; 0 / 0 is 0. */
+/* tr(D H D') / tr(W H W') in float64 sums; 0 / 0 is 0. Collective over `team`. */
 aq_status aq_layer_error(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
-                         double *error);
+                         const aq_team *team, double *error);
 
 #endif

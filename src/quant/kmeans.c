@@ -4,99 +4,124 @@
 
 #include <stdlib.h>
 
-/* What the iterations on one codebook share. */
+/* A member's part of a clustering: the vectors of its own rows. They are numbers first ..
+ * first + count - 1 of all `total`. */
 typedef struct clustering {
-    const aq_tensor *points;  /* [N, d] */
-    aq_tensor *entries;       /* [K, d] */
-    aq_tensor *codes;         /* U16 [N, M] */
-    int codebook;             /* column of codes */
+    const aq_kmeans *how;
+    size_t first, total;
+    aq_tensor points;         /* [count, d], what is left of the vectors */
+    aq_tensor codes;          /* U16 [count, M], view */
+    int codebook;             /* the column of codes that is being worked on */
+    aq_tensor entries;        /* [K, d], view of that codebook */
     aq_tensor norms;          /* [K] */
-    aq_tensor order, offsets; /* U32 [N], [K+1] */
+    aq_tensor order, offsets; /* U32 [count], [K+1] */
+    aq_tensor sums;           /* F64 [K, 2d + 1] */
 } clustering;
 
-static aq_status clustering_new(clustering *c) {
-    aq_backend *backend = c->points->home;
-    size_t vectors = c->points->shape[0], entries = c->entries->shape[0];
+static aq_status clustering_new(const aq_coded *coded, clustering *c) {
+    aq_backend *backend = coded->codes.home;
+    const size_t *shape = coded->codebooks.shape;
+    size_t entries = shape[1], dimensions = shape[2] * shape[3], vectors = c->codes.shape[0];
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(vectors, dimensions), &c->points));
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries), &c->norms));
     AQ_TRY(aq_tensor_new(backend, AQ_U32, AQ_DIMS(vectors), &c->order));
-    return aq_tensor_new(backend, AQ_U32, AQ_DIMS(entries + 1), &c->offsets);
+    AQ_TRY(aq_tensor_new(backend, AQ_U32, AQ_DIMS(entries + 1), &c->offsets));
+    return aq_tensor_new(backend, AQ_F64, AQ_DIMS(entries, 2 * dimensions + 1), &c->sums);
 }
 
 static void clustering_free(clustering *c) {
+    aq_tensor_free(&c->points);
     aq_tensor_free(&c->norms);
     aq_tensor_free(&c->order);
     aq_tensor_free(&c->offsets);
+    aq_tensor_free(&c->sums);
 }
 
-/* A random order of all points with one point to a cluster: their means are the first K points. */
-static aq_status draw_start(clustering *c, uint64_t seed) {
-    size_t vectors = c->points->shape[0], offsets = c->offsets.shape[0];
-    uint32_t *host = malloc((vectors > offsets ? vectors : offsets) * sizeof *host);
-    AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for an order of %zu vectors", vectors);
+/* Entries = means of the listed points of all members. */
+static aq_status find_means(clustering *c, uint64_t seed) {
+    const aq_cluster_draw draw = {.seed = seed, .first = c->first, .total = c->total};
+    AQ_TRY(aq_cluster_sums(&c->points, &c->order, &c->offsets, &draw, &c->sums));
+    AQ_TRY(aq_team_sum(c->how->team, &c->sums));
+    return aq_cluster_means(&c->sums, &c->entries);
+}
+
+/* Of a random order of all points, the first K: one to a cluster, whose mean it is. `host` has room
+ * for all points' order. */
+static aq_status list_start(clustering *c, uint64_t seed, uint32_t *host) {
+    size_t vectors = c->points.shape[0], clusters = c->entries.shape[0], own = 0;
+    uint32_t *offsets = malloc((clusters + 1) * sizeof *offsets);
+    AQ_REQUIRE(offsets, AQ_MEMORY, "k-means: no memory for %zu clusters", clusters);
+    aq_random_order(seed, AQ_STREAM_KMEANS_START, (uint32_t)c->total, host);
+    for (size_t k = 0; k < clusters; k++) {
+        offsets[k] = (uint32_t)own;
+        if (host[k] >= c->first && host[k] - c->first < vectors)
+            host[own++] = (uint32_t)(host[k] - c->first);
+    }
+    offsets[clusters] = (uint32_t)own;
     aq_status status;
-    aq_random_order(seed, AQ_STREAM_KMEANS_START, (uint32_t)vectors, host);
     AQ_STEP(aq_tensor_upload(&c->order, host, vectors * sizeof *host));
-    for (size_t k = 0; k < offsets; k++) host[k] = (uint32_t)k;
-    AQ_STEP(aq_tensor_upload(&c->offsets, host, offsets * sizeof *host));
-    AQ_STEP(aq_cluster_means(c->points, &c->order, &c->offsets, seed, c->entries));
+    AQ_STEP(aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets));
 done:
-    free(host);
+    free(offsets);
     return status;
 }
 
-static aq_status assign(clustering *c) {
-    size_t entries = c->entries->shape[0], dimensions = c->entries->shape[1];
-    aq_tensor vectors = aq_tensor_reshape(c->entries, AQ_DIMS(entries, 1, dimensions));
-    AQ_TRY(aq_entry_norms(&vectors, NULL, 0, &c->norms));
-    return aq_nearest(c->points, c->entries, &c->norms, c->codebook, c->codes);
+static aq_status draw_start(clustering *c, uint64_t seed) {
+    uint32_t *host = malloc(c->total * sizeof *host);
+    AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for an order of %zu vectors", c->total);
+    aq_status status = list_start(c, seed, host);
+    free(host);
+    AQ_TRY(status);
+    return find_means(c, seed);
 }
 
-static aq_status iterate(clustering *c, const aq_kmeans *how, int iteration) {
-    uint64_t seed = aq_random(how->seed, AQ_STREAM_KMEANS_EMPTY, (uint64_t)iteration);
+static aq_status assign(clustering *c) {
+    size_t entries = c->entries.shape[0], dimensions = c->entries.shape[1];
+    aq_tensor vectors = aq_tensor_reshape(&c->entries, AQ_DIMS(entries, 1, dimensions));
+    AQ_TRY(aq_entry_norms(&vectors, NULL, 0, &c->norms));
+    return aq_nearest(&c->points, &c->entries, &c->norms, c->codebook, &c->codes);
+}
+
+static aq_status iterate(clustering *c, uint64_t seed, int iteration) {
+    const aq_kmeans *how = c->how;
     AQ_TRY(assign(c));
-    AQ_TRY(aq_sort_codes(c->codes, c->codebook, &c->order, &c->offsets));
-    AQ_TRY(aq_cluster_means(c->points, &c->order, &c->offsets, seed, c->entries));
-    int codebooks = (int)c->codes->shape[1];
+    AQ_TRY(aq_sort_codes(&c->codes, c->codebook, &c->order, &c->offsets));
+    AQ_TRY(find_means(c, aq_random(seed, AQ_STREAM_KMEANS_EMPTY, (uint64_t)iteration)));
+    int codebooks = (int)c->codes.shape[1];
     int before = (how->start * codebooks + c->codebook) * how->iterations;
     return aq_watch_step(how->watch, "k-means", before + iteration + 1,
                          how->starts * codebooks * how->iterations);
 }
 
-aq_status aq_kmeans_codebook(const aq_tensor *points, const aq_kmeans *how, int codebook,
-                             aq_tensor *entries, aq_tensor *codes) {
-    size_t dimensions = points->shape[1];
-    aq_tensor flat =
-        aq_tensor_reshape(entries, AQ_DIMS(aq_tensor_count(entries) / dimensions, dimensions));
-    clustering c = {.points = points, .entries = &flat, .codes = codes, .codebook = codebook};
-    aq_status status;
-    AQ_STEP(clustering_new(&c));
-    AQ_STEP(draw_start(&c, how->seed));
-    for (int i = 0; i < how->iterations; i++) AQ_STEP(iterate(&c, how, i));
-    AQ_STEP(assign(&c));
-done:
-    clustering_free(&c);
-    return status;
+static aq_status cluster_codebook(clustering *c, const aq_coded *coded, int codebook) {
+    uint64_t seed = aq_random(c->how->seed, AQ_STREAM_KMEANS_START, (uint64_t)codebook);
+    aq_tensor entries = aq_tensor_rows(&coded->codebooks, (size_t)codebook, 1);
+    c->entries =
+        aq_tensor_reshape(&entries, AQ_DIMS(coded->codebooks.shape[1], c->points.shape[1]));
+    c->codebook = codebook;
+    AQ_TRY(draw_start(c, seed));
+    for (int i = 0; i < c->how->iterations; i++) AQ_TRY(iterate(c, seed, i));
+    AQ_TRY(assign(c));
+    return aq_subtract_entries(&c->entries, &c->codes, codebook, &c->points);
 }
 
 aq_status aq_residual_kmeans(const aq_tensor *weight, const aq_kmeans *how, aq_coded *coded) {
     const aq_scheme *scheme = &coded->scheme;
-    size_t vectors = coded->codes.shape[0] * coded->codes.shape[1];
-    size_t dimensions = (size_t)scheme->out_group * (size_t)scheme->in_group;
-    aq_tensor codes = aq_tensor_reshape(&coded->codes, AQ_DIMS(vectors, (size_t)scheme->codebooks));
-    aq_tensor points;
-    AQ_TRY(aq_tensor_new(weight->home, AQ_F32, AQ_DIMS(vectors, dimensions), &points));
+    size_t rows = coded->codes.shape[0], groups = coded->codes.shape[1];
+    size_t out_group = (size_t)scheme->out_group;
+    aq_rows own = aq_team_rows(how->team, rows);
+    aq_coded part = aq_coded_rows(coded, own.first, own.count);
+    aq_tensor lines = aq_tensor_rows(weight, own.first * out_group, own.count * out_group);
+    clustering c = {.how = how, .first = own.first * groups, .total = rows * groups};
+    c.codes =
+        aq_tensor_reshape(&part.codes, AQ_DIMS(own.count * groups, (size_t)scheme->codebooks));
     aq_status status;
+    AQ_STEP(clustering_new(coded, &c));
     AQ_STEP(aq_group_norms(weight, &coded->scales));
-    AQ_STEP(aq_scaled_vectors(weight, &coded->scales, scheme->in_group, &points));
-    for (int m = 0; m < scheme->codebooks; m++) {
-        aq_kmeans own = *how;
-        own.seed = aq_random(how->seed, AQ_STREAM_KMEANS_START, (uint64_t)m);
-        aq_tensor entries = aq_tensor_rows(&coded->codebooks, (size_t)m, 1);
-        entries = aq_tensor_reshape(&entries, AQ_DIMS(coded->codebooks.shape[1], dimensions));
-        AQ_STEP(aq_kmeans_codebook(&points, &own, m, &entries, &codes));
-        AQ_STEP(aq_subtract_entries(&entries, &codes, m, &points));
-    }
+    AQ_STEP(aq_scaled_vectors(&lines, &part.scales, scheme->in_group, &c.points));
+    for (int m = 0; m < scheme->codebooks; m++) AQ_STEP(cluster_codebook(&c, coded, m));
+    AQ_STEP(aq_team_gather_rows(how->team, own.first, own.count, &coded->codes));
 done:
-    aq_tensor_free(&points);
+    clustering_free(&c);
     return status;
 }

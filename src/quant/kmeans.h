@@ -7,22 +7,20 @@
 
 #include "base/watch.h"
 #include "quant/coded_weight.h"
+#include "tensor/team.h"
 
 typedef struct aq_kmeans {
     int iterations;        /* of assignment and means, each codebook */
     uint64_t seed;         /* of the first entries and of those that replace empty clusters */
     int start, starts;     /* the onlooker is told of run number `start` of `starts` */
+    const aq_team *team;   /* borrowed; its members cluster the vectors of different rows */
     const aq_watch *watch; /* borrowed, phase "k-means"; NULL: nobody watches */
 } aq_kmeans;
 
 /* Overwrites all of `coded`, made for the shape of weight [out, in]: scales with the norms of the
  * row groups, codebooks with the entries found, codes with the nearest ones. Lloyd's algorithm from
- * 2^B different vectors drawn at random. */
+ * 2^B different vectors drawn at random; each codebook needs as many vectors. Collective over the
+ * team, whose members all hold the whole weight. */
 aq_status aq_residual_kmeans(const aq_tensor *weight, const aq_kmeans *how, aq_coded *coded);
-
-/* One codebook: entries [K, ...] and codes U16 [N, M] column `codebook` overwritten by the clusters
- * of points [N, d], K <= N. */
-aq_status aq_kmeans_codebook(const aq_tensor *points, const aq_kmeans *how, int codebook,
-                             aq_tensor *entries, aq_tensor *codes);
 
 #endif

@@ -101,7 +101,7 @@ static aq_status run_dense(bench *self) {
 static aq_status measure_layer(bench *self, int linear, const aq_tensor *gram) {
     aq_coded *coded = &self->coded->linears[linear];
     AQ_TRY(aq_coded_round(coded));
-    return aq_layer_error(coded, &self->work->block->weights[linear], gram,
+    return aq_layer_error(coded, &self->work->block->weights[linear], gram, self->team,
                           &self->coded->layer_errors[linear]);
 }
 

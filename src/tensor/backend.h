@@ -61,8 +61,10 @@ typedef struct aq_ops {
                                   aq_tensor *points);
     aq_status (*sort_codes)(const aq_tensor *codes, int codebook, aq_tensor *order,
                             aq_tensor *offsets);
-    aq_status (*cluster_means)(const aq_tensor *points, const aq_tensor *order,
-                               const aq_tensor *offsets, uint64_t seed, aq_tensor *entries);
+    aq_status (*cluster_sums)(const aq_tensor *points, const aq_tensor *order,
+                              const aq_tensor *offsets, const aq_cluster_draw *draw,
+                              aq_tensor *sums);
+    aq_status (*cluster_means)(const aq_tensor *sums, aq_tensor *entries);
 
     /* coded weights: */
     aq_status (*decode)(const aq_coded *coded, aq_tensor *weight);

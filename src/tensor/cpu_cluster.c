@@ -144,32 +144,47 @@ aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
     return AQ_OK;
 }
 
-/* Dimensions first .. first + width - 1 of the mean of the listed points. */
-static void mean_of_points(const float *points, size_t dims, const uint32_t *list, size_t count,
-                           float *entry) {
+/* The sum of the listed points, by pieces of their dimensions. */
+static void sum_points(const float *points, size_t dims, const uint32_t *list, size_t count,
+                       double *sum) {
     for (size_t first = 0; first < dims; first += CPU_PIECE) {
         size_t width = dims - first < CPU_PIECE ? dims - first : CPU_PIECE;
         double sums[CPU_PIECE] = {0};
         for (size_t n = 0; n < count; n++)
             cpu_add_piece(1.0f, points + list[n] * dims + first, width, sums);
-        for (size_t i = 0; i < width; i++) entry[first + i] = (float)(sums[i] / (double)count);
+        memcpy(sum + first, sums, width * sizeof *sum);
     }
 }
 
-aq_status cpu_cluster_means(const aq_tensor *points, const aq_tensor *order,
-                            const aq_tensor *offsets, uint64_t seed, aq_tensor *entries) {
-    size_t count = points->shape[0], dims = points->shape[1], clusters = entries->shape[0];
+aq_status cpu_cluster_sums(const aq_tensor *points, const aq_tensor *order,
+                           const aq_tensor *offsets, const aq_cluster_draw *draw, aq_tensor *sums) {
+    size_t count = points->shape[0], dims = points->shape[1], clusters = sums->shape[0];
     const float *values = points->data;
     const uint32_t *list = order->data, *start = offsets->data;
-    float *means = entries->data;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(cpu_threads(points))
     for (size_t k = 0; k < clusters; k++) {
+        double *sum = (double *)sums->data + k * (2 * dims + 1), *stray = sum + dims + 1;
         size_t size = start[k + 1] - start[k];
-        size_t stray = aq_random_below(aq_random(seed, AQ_STREAM_KMEANS_EMPTY, k), count);
-        if (size)
-            mean_of_points(values, dims, list + start[k], size, means + k * dims);
-        else
-            memcpy(means + k * dims, values + stray * dims, dims * sizeof *means);
+        size_t drawn =
+            aq_random_below(aq_random(draw->seed, AQ_STREAM_KMEANS_EMPTY, k), draw->total);
+        bool own = drawn >= draw->first && drawn - draw->first < count;
+        sum_points(values, dims, list + start[k], size, sum);
+        sum[dims] = (double)size;
+        for (size_t i = 0; i < dims; i++)
+            stray[i] = own ? (double)values[(drawn - draw->first) * dims + i] : 0.0;
+    }
+    return AQ_OK;
+}
+
+aq_status cpu_cluster_means(const aq_tensor *sums, aq_tensor *entries) {
+    size_t dims = entries->shape[1], clusters = entries->shape[0];
+    float *means = entries->data;
+#pragma omp parallel for num_threads(cpu_threads(entries))
+    for (size_t k = 0; k < clusters; k++) {
+        const double *sum = (const double *)sums->data + k * (2 * dims + 1);
+        double size = sum[dims];
+        for (size_t i = 0; i < dims; i++)
+            means[k * dims + i] = (float)(size > 0.0 ? sum[i] / size : sum[dims + 1 + i]);
     }
     return AQ_OK;
 }

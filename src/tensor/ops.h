@@ -146,11 +146,23 @@ aq_status aq_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, 
  * overwritten. */
 aq_status aq_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order, aq_tensor *offsets);
 
-/* entries[k] = mean of the points listed for k; a k without points takes the point number
- * aq_random_below(aq_random(seed, AQ_STREAM_KMEANS_EMPTY, k), N). points [N, d], entries [K, d]
- * overwritten. */
-aq_status aq_cluster_means(const aq_tensor *points, const aq_tensor *order,
-                           const aq_tensor *offsets, uint64_t seed, aq_tensor *entries);
+/* Which points a cluster without any may take: points[0] is number `first` of `total` (the rest are
+ * others' of a team); cluster k draws number
+ * aq_random_below(aq_random(seed, AQ_STREAM_KMEANS_EMPTY, k), total). */
+typedef struct aq_cluster_draw {
+    uint64_t seed;
+    size_t first, total;
+} aq_cluster_draw;
+
+/* sums[k] = the sum of the points listed for k (d values), how many they are, and the point that k
+ * draws (d values; zeros if it is not one of these). Sums of these over a team are those of all
+ * points. points [N, d], sums F64 [K, 2 d + 1] overwritten. */
+aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const aq_tensor *offsets,
+                          const aq_cluster_draw *draw, aq_tensor *sums);
+
+/* entries[k] = the mean of cluster k, or the point that it drew if it has none. sums as above,
+ * entries [K, d] overwritten. */
+aq_status aq_cluster_means(const aq_tensor *sums, aq_tensor *entries);
 
 /* ---- coded weights ---- */
 

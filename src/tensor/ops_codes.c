@@ -90,15 +90,30 @@ aq_status aq_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
     return codes->home->ops->sort_codes(codes, codebook, order, offsets);
 }
 
-aq_status aq_cluster_means(const aq_tensor *points, const aq_tensor *order,
-                           const aq_tensor *offsets, uint64_t seed, aq_tensor *entries) {
-    AQ_CHECK_OPERANDS("cluster_means", {"points", points, AQ_F32, "nd"},
+aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const aq_tensor *offsets,
+                          const aq_cluster_draw *draw, aq_tensor *sums) {
+    AQ_CHECK_OPERANDS("cluster_sums", {"points", points, AQ_F32, "nd"},
                       {"order", order, AQ_U32, "n"}, {"offsets", offsets, AQ_U32, "p"},
+                      {"sums", sums, AQ_F64, "kw"});
+    AQ_REQUIRE(offsets->shape[0] == sums->shape[0] + 1, AQ_SHAPE,
+               "cluster_sums: offsets is [%zu], expected one more than the sums [%zu, %zu]",
+               offsets->shape[0], sums->shape[0], sums->shape[1]);
+    AQ_REQUIRE(sums->shape[1] == 2 * points->shape[1] + 1, AQ_SHAPE,
+               "cluster_sums: sums is [%zu, %zu] for points of %zu values", sums->shape[0],
+               sums->shape[1], points->shape[1]);
+    AQ_REQUIRE(draw->first < draw->total && points->shape[0] <= draw->total - draw->first, AQ_SHAPE,
+               "cluster_sums: %zu points from number %zu on, of %zu", points->shape[0], draw->first,
+               draw->total);
+    return points->home->ops->cluster_sums(points, order, offsets, draw, sums);
+}
+
+aq_status aq_cluster_means(const aq_tensor *sums, aq_tensor *entries) {
+    AQ_CHECK_OPERANDS("cluster_means", {"sums", sums, AQ_F64, "kw"},
                       {"entries", entries, AQ_F32, "kd"});
-    AQ_REQUIRE(offsets->shape[0] == entries->shape[0] + 1, AQ_SHAPE,
-               "cluster_means: offsets is [%zu], expected one more than the entries [%zu, %zu]",
-               offsets->shape[0], entries->shape[0], entries->shape[1]);
-    return points->home->ops->cluster_means(points, order, offsets, seed, entries);
+    AQ_REQUIRE(sums->shape[1] == 2 * entries->shape[1] + 1, AQ_SHAPE,
+               "cluster_means: sums is [%zu, %zu] for entries of %zu values", sums->shape[0],
+               sums->shape[1], entries->shape[1]);
+    return sums->home->ops->cluster_means(sums, entries);
 }
 
 /* ---- coded weights ---- */
