@@ -1,4 +1,4 @@
-#include "model/tokens.h"
+#include "golden.h"
 #include "random_block.h"
 #include "suite.h"
 
@@ -9,75 +9,34 @@
 
 enum { SEQUENCES = 3, TOKENS = SEQUENCES * AQ_TEST_LENGTH };
 
-/* Values of a file in tests/data, little-endian float32; freed by the caller. */
-static float *golden_values(const char *name, size_t count) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", aq_test_data(), name);
-    FILE *file = fopen(path, "rb");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    float *values = malloc(count * sizeof *values);
-    CU_ASSERT_EQUAL_FATAL(fread(values, sizeof *values, count, file), count);
-    CU_ASSERT_EQUAL(fgetc(file), EOF);
-    fclose(file);
-    return values;
-}
-
-/* Largest difference over the largest golden value. */
-static double difference(const aq_tensor *tensor, const float *golden) {
-    float *values = aq_test_host(tensor);
-    double most = 0, largest = 0;
-    for (size_t i = 0; i < aq_tensor_count(tensor); i++) {
-        most = fmax(most, fabs((double)values[i] - golden[i]));
-        largest = fmax(largest, fabs((double)golden[i]));
-    }
-    free(values);
-    return most / largest;
-}
-
-/* Compares with the golden values at *golden and steps past them. */
-static void check_next(const char *what, const aq_tensor *tensor, const float **golden) {
-    double found = difference(tensor, *golden);
-    if (!(found < 5e-6)) printf("\n    %s is off by %g", what, found);
-    CU_ASSERT_TRUE(found < 5e-6);
-    *golden += aq_tensor_count(tensor);
-}
-
-static aq_source *open_model(const char *folder, const char *name) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    aq_source *source;
-    AQ_CHECK(aq_dense_source_open(path, &source));
-    return source;
-}
-
 static void check_grad(const aq_block *block, const aq_block_grad *grad, const float **golden) {
     for (int n = 0; n < AQ_NORM_COUNT; n++)
-        check_next("a norm's gradient", &grad->norms[n], golden);
+        aq_test_check_next("a norm's gradient", &grad->norms[n], golden);
     for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        check_next(block->shape->linears[l].name, &grad->weights[l], golden);
+        aq_test_check_next(block->shape->linears[l].name, &grad->weights[l], golden);
     for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        if (block->biases[l].data) check_next("a bias' gradient", &grad->biases[l], golden);
+        if (block->biases[l].data) aq_test_check_next("a bias' gradient", &grad->biases[l], golden);
 }
 
 /* Arrays in the order of tests/golden/make_block_golden.py. */
 static void a_llama3_block_with_biases_equals_pytorch(void) {
     enum { LENGTH = 12, ROWS = 2 * LENGTH, HIDDEN = 16, VALUES = 17344 / 4 };
-    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    aq_source *source = aq_test_golden_model(aq_test_data(), "tiny-llama3");
     aq_block block;
     AQ_CHECK(aq_block_load(source, 0, LENGTH, AQ_PRECISE, aq_test_backend(), &block));
     aq_tape tape;
     AQ_CHECK(aq_tape_new(block.shape, 2, LENGTH, aq_test_backend(), &tape));
     aq_block_grad grad;
     AQ_CHECK(aq_block_grad_new(&block, &grad));
-    float *values = golden_values("tiny-llama3.f32", VALUES);
+    float *values = aq_test_golden("tiny-llama3.f32", VALUES);
     const float *golden = values + ROWS * HIDDEN;
     aq_tensor x = aq_test_tensor(AQ_F32, AQ_DIMS(ROWS, HIDDEN), values);
     AQ_CHECK(aq_block_forward(&block, 2, LENGTH, &x, &tape, NULL, &x));
-    check_next("y", &x, &golden);
+    aq_test_check_next("y", &x, &golden);
     AQ_CHECK(aq_tensor_upload(&x, golden, aq_tensor_bytes(&x)));
     golden += ROWS * HIDDEN;
     AQ_CHECK(aq_block_backward(&block, 2, LENGTH, &tape, &x, &grad));
-    check_next("dx", &x, &golden);
+    aq_test_check_next("dx", &x, &golden);
     check_grad(&block, &grad, &golden);
     CU_ASSERT_PTR_EQUAL(golden, values + VALUES);
     free(values);
@@ -85,34 +44,6 @@ static void a_llama3_block_with_biases_equals_pytorch(void) {
     aq_block_grad_free(&grad);
     aq_tape_free(&tape);
     aq_block_free(&block);
-    aq_source_close(source);
-}
-
-static void a_trained_block_equals_pytorch(void) {
-    enum { LENGTH = 24, ROWS = 2 * LENGTH, HIDDEN = 128 };
-    if (!aq_test_shared()) return;
-    aq_source *source = open_model(aq_test_shared(), "models/docs-llama-1m");
-    char path[512];
-    snprintf(path, sizeof path, "%s/tokens/valid.npy", aq_test_shared());
-    const aq_token_cut cut = {
-        .length = LENGTH, .sequences = 2, .vocab = source->shape.vocab, .flatten = true};
-    aq_tokens tokens;
-    AQ_CHECK(aq_tokens_read(path, &cut, &tokens));
-    aq_block block;
-    AQ_CHECK(aq_block_load(source, 0, LENGTH, AQ_PRECISE, aq_test_backend(), &block));
-    aq_tape tape;
-    AQ_CHECK(aq_tape_new(block.shape, 2, LENGTH, aq_test_backend(), &tape));
-    aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 1);
-    AQ_CHECK(aq_source_embed(source, tokens.data, ROWS, &x));
-    AQ_CHECK(aq_block_forward(&block, 2, LENGTH, &x, &tape, NULL, &x));
-    float *values = golden_values("docs-llama-1m.f32", ROWS * HIDDEN);
-    const float *golden = values;
-    check_next("y", &x, &golden);
-    free(values);
-    aq_tensor_free(&x);
-    aq_tape_free(&tape);
-    aq_block_free(&block);
-    aq_tokens_free(&tokens);
     aq_source_close(source);
 }
 
@@ -218,7 +149,7 @@ static void gradients_are_added_to_what_is_there(void) {
     AQ_CHECK(aq_tensor_copy(&dy, &self.dy));
     backward(&self);
     for (size_t i = 0; i < aq_tensor_count(&self.grad.weights[AQ_LINEAR_K]); i++) once[i] *= 2;
-    CU_ASSERT_TRUE(difference(&self.grad.weights[AQ_LINEAR_K], once) < 1e-5);
+    CU_ASSERT_TRUE(aq_test_difference(&self.grad.weights[AQ_LINEAR_K], once) < 1e-5);
     AQ_CHECK(aq_block_grad_zero(&self.grad));
     double square;
     AQ_CHECK(aq_dot(&self.grad.norms[0], &self.grad.norms[0], &square));
@@ -270,7 +201,7 @@ static void fewer_sequences_give_the_same_outputs(void) {
     aq_tensor x = aq_tensor_rows(&self.x, AQ_TEST_LENGTH, AQ_TEST_LENGTH);
     aq_tensor y = aq_tensor_rows(&self.y, 0, AQ_TEST_LENGTH);
     AQ_CHECK(aq_block_forward(&self.block, 1, AQ_TEST_LENGTH, &x, &self.tape, NULL, &y));
-    CU_ASSERT_TRUE(difference(&y, all + AQ_TEST_LENGTH * 16) < 1e-5);
+    CU_ASSERT_TRUE(aq_test_difference(&y, all + AQ_TEST_LENGTH * 16) < 1e-5);
     free(all);
     free_problem(&self);
 }
@@ -303,7 +234,6 @@ static void a_failing_tapper_ends_the_pass(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"a_llama3_block_with_biases_equals_pytorch", a_llama3_block_with_biases_equals_pytorch},
-        {"a_trained_block_equals_pytorch", a_trained_block_equals_pytorch},
         {"gradients_equal_finite_differences", gradients_equal_finite_differences},
         {"gradients_are_added_to_what_is_there", gradients_are_added_to_what_is_there},
         {"the_tapper_sees_the_input_of_every_linear", the_tapper_sees_the_input_of_every_linear},

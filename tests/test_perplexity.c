@@ -1,3 +1,4 @@
+#include "golden.h"
 #include "model/perplexity.h"
 #include "suite.h"
 
@@ -5,14 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static aq_source *open_model(const char *folder, const char *name) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    aq_source *source;
-    AQ_CHECK(aq_dense_source_open(path, &source));
-    return source;
-}
 
 /* The tokens of tests/golden/make_block_golden.py. */
 static void fill_tokens(int32_t tokens[24]) {
@@ -41,7 +34,7 @@ static aq_status remember_step(const aq_watch *watch, const char *phase, int don
 }
 
 static void a_tiny_model_equals_transformers(void) {
-    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    aq_source *source = aq_test_golden_model(aq_test_data(), "tiny-llama3");
     int32_t data[24];
     fill_tokens(data);
     const aq_tokens tokens = {.data = data, .sequences = 2, .length = 12};
@@ -65,7 +58,7 @@ static double surprise(const float *logits, size_t vocab, int32_t token) {
 
 static void kept_logits_are_the_first_sequences(void) {
     enum { LENGTH = 12, VOCAB = 29, GUARD = 1 };
-    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    aq_source *source = aq_test_golden_model(aq_test_data(), "tiny-llama3");
     int32_t data[24];
     float logits[LENGTH * VOCAB + GUARD];
     fill_tokens(data);
@@ -88,7 +81,7 @@ static void kept_logits_are_the_first_sequences(void) {
 }
 
 static void sequences_of_one_token_and_unknown_tokens_fail(void) {
-    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    aq_source *source = aq_test_golden_model(aq_test_data(), "tiny-llama3");
     int32_t data[24];
     fill_tokens(data);
     const aq_tokens single = {.data = data, .sequences = 24, .length = 1};
@@ -109,7 +102,7 @@ static aq_status stop(const aq_watch *watch, const char *phase, int done, int to
 }
 
 static void the_watch_can_stop_it(void) {
-    aq_source *source = open_model(aq_test_data(), "tiny-llama3");
+    aq_source *source = aq_test_golden_model(aq_test_data(), "tiny-llama3");
     int32_t data[24];
     fill_tokens(data);
     const aq_tokens tokens = {.data = data, .sequences = 2, .length = 12};
@@ -121,25 +114,6 @@ static void the_watch_can_stop_it(void) {
     aq_source_close(source);
 }
 
-/* The golden value is transformers', printed by tests/golden/make_block_golden.py. */
-static void a_trained_model_equals_transformers(void) {
-    if (!aq_test_shared()) return;
-    aq_source *source = open_model(aq_test_shared(), "models/docs-llama-1m");
-    char path[512];
-    snprintf(path, sizeof path, "%s/tokens/valid.npy", aq_test_shared());
-    const aq_token_cut cut = {
-        .length = 512, .sequences = 16, .vocab = source->shape.vocab, .flatten = true};
-    aq_tokens tokens;
-    AQ_CHECK(aq_tokens_read(path, &cut, &tokens));
-    const aq_perplexity_settings settings = {.precision = AQ_PRECISE};
-    aq_perplexity_report report;
-    AQ_CHECK(aq_perplexity(source, &tokens, &settings, aq_test_backend(), &report));
-    CU_ASSERT_DOUBLE_EQUAL(report.perplexity, 28.675337, 28.675337 * 1e-5);
-    CU_ASSERT_EQUAL(report.tokens, 16 * 511);
-    aq_tokens_free(&tokens);
-    aq_source_close(source);
-}
-
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"a_tiny_model_equals_transformers", a_tiny_model_equals_transformers},
@@ -147,7 +121,6 @@ int main(int argc, char **argv) {
         {"sequences_of_one_token_and_unknown_tokens_fail",
          sequences_of_one_token_and_unknown_tokens_fail},
         {"the_watch_can_stop_it", the_watch_can_stop_it},
-        {"a_trained_model_equals_transformers", a_trained_model_equals_transformers},
     };
     return aq_test_backend_main("perplexity", cases, sizeof cases / sizeof *cases, argc, argv);
 }

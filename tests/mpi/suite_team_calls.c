@@ -193,7 +193,7 @@ static void a_failure_of_all_is_told_once(void) {
 
 /* One sums while the others gather. */
 static void members_out_of_step_fail(void) {
-    if (size_of() == 1) return;
+    AQ_SKIP_IF(size_of() == 1, "one member alone");
     aq_tensor x = values_of(AQ_F32, 10 * size_of(), 0);
     aq_status status = rank_of() == 0 ? aq_team_sum(aq_test_team(), &x)
                                       : aq_team_gather_rows(aq_test_team(), 10 * rank_of(), 10, &x);
@@ -213,7 +213,7 @@ static void *abort_soon(void *state) {
 }
 
 static void a_member_that_does_not_come_is_given_up(void) {
-    if (size_of() == 1) return;
+    AQ_SKIP_IF(size_of() == 1, "one member alone");
     aq_team other;
     AQ_CHECK(aq_team_open(MPI_COMM_WORLD, aq_test_backend(), &other));
     double number = 1;
@@ -237,7 +237,7 @@ static aq_status be_patient(void *state, double waited) {
 
 static void a_member_lost_inside_nccl_is_given_up(void) {
     bool cuda = strcmp(aq_backend_name(aq_test_backend()), "cuda") == 0;
-    if (!cuda || size_of() == 1) return;
+    AQ_SKIP_IF(!cuda || size_of() == 1, "needs two GPUs");
     double limit = 60;
     const aq_patience waits = {.check = be_patient, .state = &limit};
     unsigned char id[AQ_CUDA_TEAM_ID];

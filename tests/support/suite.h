@@ -17,8 +17,19 @@ typedef struct aq_case {
 #define AQ_CASE(function)                                                                          \
     { #function, function }
 
-/* Runs the cases and returns main's exit status: 0 only if every assertion of every case passed.
- * `argv[1]` may name one case (or "cpu" / "cuda" in suites with a backend, then argv[2] the case).
+/* Leaves a case that has nothing to judge here, saying why. */
+#define AQ_SKIP_IF(condition, reason)                                                              \
+    do {                                                                                           \
+        if (condition) {                                                                           \
+            aq_test_note_skipped(reason);                                                          \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+void aq_test_note_skipped(const char *reason);
+
+/* Runs the cases and returns main's exit status: 0 only if every assertion of every case passed; 77
+ * (ctest: skipped) if nothing failed and every case was skipped. `argv[1]` may name one case (or
+ * "cpu" / "cuda" in suites with a backend, then argv[2] the case).
  */
 int aq_test_main(const char *suite, const aq_case *cases, int count, int argc, char **argv);
 
