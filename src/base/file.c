@@ -1,7 +1,9 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,4 +158,50 @@ aq_status aq_file_replace(const char *path, const void *bytes, size_t size) {
     if (status == AQ_OK) status = aq_file_commit(temporary, path);
     free(temporary);
     return status;
+}
+
+/* ---- folders ---- */
+
+/* One folder; fine if it is there. */
+static aq_status make_one_folder(const char *path) {
+    struct stat found;
+    if (mkdir(path, 0777) == 0) return AQ_OK;
+    int failure = errno == EEXIST ? ENOTDIR : errno;
+    if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) return AQ_OK;
+    return AQ_FAIL(AQ_IO, "%s: cannot be made: %s", path, strerror(failure));
+}
+
+aq_status aq_file_make_folder(const char *path) {
+    char *partial = strdup(path);
+    AQ_REQUIRE(partial, AQ_MEMORY, "out of memory");
+    aq_status status = AQ_OK;
+    for (char *slash = partial; status == AQ_OK && (slash = strchr(slash + 1, '/'));) {
+        *slash = 0;
+        status = make_one_folder(partial);
+        *slash = '/';
+    }
+    if (status == AQ_OK) status = make_one_folder(partial);
+    free(partial);
+    return status;
+}
+
+/* Errno of the first file that stays; 0 if all are gone. */
+static int empty_folder(DIR *entries) {
+    int failure = 0;
+    for (struct dirent *entry; (entry = readdir(entries));) {
+        bool own = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        if (!own && unlinkat(dirfd(entries), entry->d_name, 0) != 0 && !failure) failure = errno;
+    }
+    return failure;
+}
+
+aq_status aq_file_remove_folder(const char *path) {
+    DIR *entries = opendir(path);
+    if (!entries && errno == ENOENT) return AQ_OK;
+    AQ_REQUIRE(entries, AQ_IO, "%s: cannot be listed: %s", path, strerror(errno));
+    int failure = empty_folder(entries);
+    closedir(entries);
+    if (!failure && rmdir(path) != 0 && errno != ENOENT) failure = errno;
+    AQ_REQUIRE(!failure, AQ_IO, "%s: cannot be removed: %s", path, strerror(failure));
+    return AQ_OK;
 }

@@ -27,6 +27,12 @@ void aq_file_forget(const void *bytes, size_t size);
  * MISSING if there is none, INVALID if it is longer than `limit`, IO otherwise. */
 aq_status aq_file_read(const char *path, size_t limit, char **bytes, size_t *size);
 
+/* Makes a folder with its parents; fine if it is there. IO with path and reason. */
+aq_status aq_file_make_folder(const char *path);
+
+/* Removes a folder and the files in it (folders in it make it fail); fine if it is not there. */
+aq_status aq_file_remove_folder(const char *path);
+
 /* Joins folder and name with a slash into *path (the caller frees it). */
 aq_status aq_file_join(const char *folder, const char *name, char **path);
 

@@ -8,7 +8,6 @@
 #include "dist/worker.h"
 #include "run/lock.h"
 #include "run/needs.h"
-#include "store/model_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,19 +109,12 @@ static aq_status start_coordinator(leader *self) {
     return aq_coordinator_start(&self->coordinator);
 }
 
-/* Whether an earlier run came as far as the gathered file. */
-static bool is_gathered(const aq_run_directory *directory) {
-    aq_source *model;
-    if (aq_model_file_open(directory->model_path, &model) != AQ_OK) return false;
-    aq_source_close(model);
-    return true;
-}
-
 static aq_status gather(leader *self) {
     const aq_session *session = self->session;
     aq_run_summary *summary = self->summary;
     double start = aq_seconds();
-    if (summary->earlier == summary->ledger.blocks && is_gathered(&session->directory))
+    if (summary->earlier == summary->ledger.blocks &&
+        aq_run_directory_gathered(&session->directory))
         return AQ_OK;
     AQ_TRY(aq_run_directory_gather(&session->directory));
     summary->gathered = true;

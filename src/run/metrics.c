@@ -145,6 +145,13 @@ aq_status aq_metrics_layer(aq_metrics *metrics, const aq_layer_event *event) {
     return write_event(metrics, "layer", fields);
 }
 
+aq_status aq_metrics_taken_up(aq_metrics *metrics, const aq_taken_up_event *event) {
+    if (!metrics) return AQ_OK;
+    json_t *fields = json_pack("{sI si si}", "block", whole(event->block), "layers", event->layers,
+                               "epochs", event->epochs);
+    return write_event(metrics, "taken_up", fields);
+}
+
 aq_status aq_metrics_epoch(aq_metrics *metrics, const aq_epoch_event *event) {
     if (!metrics) return AQ_OK;
     json_t *fields =

@@ -66,6 +66,13 @@ typedef struct aq_layer_event {
 } aq_layer_event;
 aq_status aq_metrics_layer(aq_metrics *metrics, const aq_layer_event *event);
 
+/* event "taken_up": so much of a block was done by an earlier process. */
+typedef struct aq_taken_up_event {
+    size_t block;
+    int layers, epochs; /* linears fitted; of tuning */
+} aq_taken_up_event;
+aq_status aq_metrics_taken_up(aq_metrics *metrics, const aq_taken_up_event *event);
+
 /* event "epoch": block tuning went through its sequences once (epoch 0: before the first). */
 typedef struct aq_epoch_event {
     size_t block;

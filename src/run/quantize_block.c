@@ -19,6 +19,7 @@ typedef struct bench {
     aq_coded_block *coded;
     aq_quantize_report *report;
     aq_gram_sum grams[AQ_TAP_COUNT];
+    bool taken_up[AQ_LINEAR_COUNT]; /* fitted by an earlier process */
     aq_watch watch;
     size_t training; /* sequences that Gram sums and tuning see */
     double weights;  /* of the block */
@@ -66,10 +67,17 @@ static aq_status prepare(bench *self) {
     return AQ_OK;
 }
 
+/* Whether a linear that reads this input is still to be fitted. */
+static bool is_needed(const bench *self, aq_tap tap) {
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        if (self->work->block->shape->linears[l].tap == tap && !self->taken_up[l]) return true;
+    return false;
+}
+
 static aq_status see_inputs(void *state, aq_tap tap, const aq_tensor *x) {
     bench *self = state;
     AQ_TRY(aq_stop_check());
-    return aq_gram_sum_add(x, &self->grams[tap]);
+    return is_needed(self, tap) ? aq_gram_sum_add(x, &self->grams[tap]) : AQ_OK;
 }
 
 /* A part of the progress line and a stage of the events; `layer` NULL: of the whole block. */
@@ -79,14 +87,42 @@ static aq_status begin_stage(bench *self, aq_stage stage, const char *layer, dou
     return aq_metrics_stage(self->settings->metrics, &event);
 }
 
+static int count_taken_up(const bench *self) {
+    int count = 0;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) count += self->taken_up[l];
+    return count;
+}
+
+/* Once a block, when it is known how far an earlier process came. */
+static aq_status tell_taken_up(bench *self, int epochs) {
+    const aq_taken_up_event event = {
+        .block = self->work->index, .layers = count_taken_up(self), .epochs = epochs};
+    if (!event.layers) return AQ_OK;
+    aq_log_info("block %zu: %d of %d layers and %d tuning epochs taken up", event.block,
+                event.layers, AQ_LINEAR_COUNT, epochs);
+    return aq_metrics_taken_up(self->settings->metrics, &event);
+}
+
+static aq_status take_up_layers(bench *self) {
+    const aq_block_keep *keep = self->settings->keep;
+    for (int l = 0; keep && l < AQ_LINEAR_COUNT; l++)
+        AQ_TRY(aq_block_keep_load_layer(keep, (aq_linear_kind)l, &self->settings->fit.scheme,
+                                        self->work->inputs->backend, self->coded,
+                                        &self->taken_up[l]));
+    self->report->layers_taken_up = count_taken_up(self);
+    return self->report->layers_taken_up < AQ_LINEAR_COUNT ? tell_taken_up(self, 0) : AQ_OK;
+}
+
 /* The dense block over all sequences: targets, and sums of the training sequences' taps. */
 static aq_status run_dense(bench *self) {
     const aq_block_work *work = self->work;
     double start = aq_seconds();
     AQ_TRY(begin_stage(self, AQ_STAGE_FORWARD, NULL, forward_share));
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++)
-        AQ_TRY(aq_gram_sum_new(work->inputs->backend, aq_tap_width(work->block->shape, (aq_tap)tap),
-                               &self->grams[tap]));
+        if (is_needed(self, (aq_tap)tap))
+            AQ_TRY(aq_gram_sum_new(work->inputs->backend,
+                                   aq_tap_width(work->block->shape, (aq_tap)tap),
+                                   &self->grams[tap]));
     const aq_tapper tapper = {.see = see_inputs, .state = self};
     AQ_TRY(
         aq_activations_forward(work->block, work->inputs, &tapper, self->training, work->targets));
@@ -125,11 +161,23 @@ static aq_status tell_layer(bench *self, int linear, const aq_fit_report *fit) {
     return aq_metrics_layer(self->settings->metrics, &event);
 }
 
+static double share_of(const bench *self, int linear) {
+    const aq_tensor *weight = &self->work->block->weights[linear];
+    return fit_share * (double)aq_tensor_count(weight) / self->weights;
+}
+
+static aq_status keep_layer(bench *self, int linear) {
+    const aq_block_keep *keep = self->settings->keep;
+    double start = aq_seconds();
+    if (keep) AQ_TRY(aq_block_keep_save_layer(keep, (aq_linear_kind)linear, self->coded));
+    charge(self, AQ_PHASE_FILES, aq_seconds() - start);
+    return AQ_OK;
+}
+
 static aq_status fit_linear(bench *self, int linear, const aq_tensor *gram) {
     const aq_tensor *weight = &self->work->block->weights[linear];
     const char *name = self->work->block->shape->linears[linear].name;
-    double share = fit_share * (double)aq_tensor_count(weight) / self->weights;
-    AQ_TRY(begin_stage(self, AQ_STAGE_FIT, name, share));
+    AQ_TRY(begin_stage(self, AQ_STAGE_FIT, name, share_of(self, linear)));
     aq_fit_settings settings = self->settings->fit;
     settings.seed = seed_of(self, linear);
     settings.watch = &self->watch;
@@ -138,20 +186,31 @@ static aq_status fit_linear(bench *self, int linear, const aq_tensor *gram) {
         aq_fit_layer(weight, gram, &settings, self->team, &self->coded->linears[linear], &fit);
     if (status == AQ_OK) status = measure_layer(self, linear, gram);
     if (status != AQ_OK) return aq_error_at(status, "%s", name);
+    AQ_TRY(keep_layer(self, linear));
     return tell_layer(self, linear, &fit);
+}
+
+static void pass_over(bench *self, int linear) {
+    const char *name = self->work->block->shape->linears[linear].name;
+    aq_progress_part(self->settings->progress, name, share_of(self, linear));
+    aq_progress_part_done(self->settings->progress, self->coded->layer_errors[linear]);
 }
 
 /* The linears that read the same input, then their Gram matrix is gone. */
 static aq_status fit_tap(bench *self, aq_tap tap) {
     const aq_model_shape *shape = self->work->block->shape;
     int linear = 0;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        if (shape->linears[l].tap == tap && self->taken_up[l]) pass_over(self, l);
+    if (!is_needed(self, tap)) return AQ_OK;
     while (shape->linears[linear].tap != tap) linear++;
     aq_tensor gram;
     aq_status status =
         aq_gram_sum_finish(&self->grams[tap], self->team, shape->linears[linear].name, &gram);
     aq_gram_sum_free(&self->grams[tap]);
     for (; status == AQ_OK && linear < AQ_LINEAR_COUNT; linear++)
-        if (shape->linears[linear].tap == tap) status = fit_linear(self, linear, &gram);
+        if (shape->linears[linear].tap == tap && !self->taken_up[linear])
+            status = fit_linear(self, linear, &gram);
     aq_tensor_free(&gram);
     return status;
 }
@@ -172,13 +231,31 @@ static aq_status keep_norms_and_biases(bench *self) {
     return AQ_OK;
 }
 
+/* Tuned values belong to the very codes they were tuned with: not to those of a new fit. */
+static aq_status load_tuning(const aq_tune_keeper *keeper, aq_parameters *parameters,
+                             aq_tune_state *state, bool *found) {
+    bench *self = keeper->state;
+    *found = false;
+    if (count_taken_up(self) < AQ_LINEAR_COUNT) return AQ_OK;
+    AQ_TRY(aq_block_keep_load_tuning(self->settings->keep, parameters, state, found));
+    return tell_taken_up(self, *found ? state->epochs : 0);
+}
+
+static aq_status save_tuning(const aq_tune_keeper *keeper, const aq_parameters *parameters,
+                             const aq_tune_state *state) {
+    const bench *self = keeper->state;
+    return aq_block_keep_save_tuning(self->settings->keep, parameters, state);
+}
+
 static aq_status tune(bench *self) {
     const aq_block_work *work = self->work;
+    const aq_tune_keeper keeper = {.load = load_tuning, .save = save_tuning, .state = self};
     AQ_TRY(begin_stage(self, AQ_STAGE_TUNING, NULL, tune_share));
     aq_tune_settings settings = self->settings->tune;
     settings.training = self->training;
     settings.seed = seed_of(self, AQ_LINEAR_COUNT);
     settings.watch = &self->watch;
+    settings.keeper = self->settings->keep ? &keeper : NULL;
     aq_tune_report report;
     AQ_TRY(aq_tune_block(self->coded, work->block, work->inputs, work->targets, &settings,
                          self->team, &report));
@@ -186,6 +263,7 @@ static aq_status tune(bench *self) {
     self->report->epochs = report.epochs;
     self->report->best_epoch = report.best_epoch;
     self->report->retries = report.retries;
+    self->report->epochs_taken_up = report.taken_up;
     aq_progress_part_done(self->settings->progress, report.best_error);
     charge(self, AQ_PHASE_TUNING, report.seconds);
     return AQ_OK;
@@ -217,6 +295,7 @@ aq_status aq_quantize_block(const aq_block_work *work, const aq_quantize_setting
     *report = (aq_quantize_report){0};
 
     AQ_STEP(prepare(&self));
+    AQ_STEP(take_up_layers(&self));
     AQ_STEP(run_dense(&self));
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++) AQ_STEP(fit_tap(&self, (aq_tap)tap));
     AQ_STEP(keep_norms_and_biases(&self));

@@ -11,17 +11,19 @@
 
 #include "model/tune_block.h"
 #include "quant/fit_layer.h"
+#include "run/block_keep.h"
 #include "run/metrics.h"
 #include "run/phase.h"
 #include "run/progress.h"
 
 typedef struct aq_quantize_settings {
-    uint64_t seed;         /* of the job: every layer's and block's seed derives from it */
-    size_t validation;     /* the last so many sequences are held out of Gram sums and tuning */
-    aq_fit_settings fit;   /* `seed` and `watch` are set here */
-    aq_tune_settings tune; /* `seed`, `training` and `watch` likewise */
-    aq_metrics *metrics;   /* borrowed, or NULL */
-    aq_progress *progress; /* borrowed, or NULL */
+    uint64_t seed;             /* of the job: every layer's and block's seed derives from it */
+    size_t validation;         /* the last so many sequences are held out of Gram sums and tuning */
+    aq_fit_settings fit;       /* `seed` and `watch` are set here */
+    aq_tune_settings tune;     /* `seed`, `training`, `watch` and `keeper` likewise */
+    aq_metrics *metrics;       /* borrowed, or NULL */
+    aq_progress *progress;     /* borrowed, or NULL */
+    const aq_block_keep *keep; /* borrowed, or NULL: nothing of the block is kept on disk */
 } aq_quantize_settings;
 
 /* One block to quantize, all borrowed. */
@@ -36,15 +38,16 @@ typedef struct aq_block_work {
 
 typedef struct aq_quantize_report {
     aq_phases seconds;
-    int epochs, best_epoch; /* of tuning: done; kept */
-    int retries;            /* of tuning: restarts after a loss that was not finite */
+    int epochs, best_epoch;               /* of tuning: done; kept */
+    int retries;                          /* of tuning: restarts after a loss that was not finite */
+    int layers_taken_up, epochs_taken_up; /* done by an earlier process */
 } aq_quantize_report;
 
 /* *coded is made here, rounded and measured, and the caller's to free. Collective over `team`. The
  * block's error is that of the held-out sequences, or of all if none are held out. INVALID if the
  * scheme fits a linear not or validation leaves no sequence; NUMERIC, naming the linear, where
- * values are not finite. Writes an event a
- * stage, a layer and an epoch. */
+ * values are not finite. Writes an event a stage, a layer and an epoch. With settings->keep it goes
+ * on from what is kept of the block, to the same bits, and keeps every layer and epoch. */
 aq_status aq_quantize_block(const aq_block_work *work, const aq_quantize_settings *settings,
                             const aq_team *team, aq_coded_block *coded, aq_quantize_report *report);
 

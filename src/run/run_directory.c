@@ -1,5 +1,6 @@
 #include "run/run_directory.h"
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -53,39 +54,22 @@ aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t 
     return aq_file_join(directory->path, name, path);
 }
 
-/* One folder; fine if it is there. */
-static aq_status make_one_folder(const char *path) {
-    struct stat found;
-    if (mkdir(path, 0777) == 0) return AQ_OK;
-    int failure = errno == EEXIST ? ENOTDIR : errno;
-    if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) return AQ_OK;
-    return AQ_FAIL(AQ_IO, "%s: cannot be made: %s", path, strerror(failure));
-}
-
-/* The directory and its parents. */
-static aq_status make_folder(const char *path) {
-    char *partial = strdup(path);
-    AQ_REQUIRE(partial, AQ_MEMORY, "out of memory");
-    aq_status status = AQ_OK;
-    for (char *slash = partial; status == AQ_OK && (slash = strchr(slash + 1, '/'));) {
-        *slash = 0;
-        status = make_one_folder(partial);
-        *slash = '/';
-    }
-    if (status == AQ_OK) status = make_one_folder(partial);
-    free(partial);
-    return status;
-}
-
 static bool is_temporary(const char *name) {
     static const char suffix[] = ".partial"; /* as aq_file_temporary names them */
     size_t length = strlen(name);
     return length >= sizeof suffix && strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
 }
 
+aq_status aq_run_directory_work_path(const aq_run_directory *directory, size_t index, char **path) {
+    char name[48];
+    snprintf(name, sizeof name, "work/block-%04zu", index);
+    return aq_file_join(directory->path, name, path);
+}
+
 /* What a job left that died while it wrote. */
 static aq_status remove_temporary_files(const char *folder) {
     DIR *entries = opendir(folder);
+    if (!entries && errno == ENOENT) return AQ_OK;
     AQ_REQUIRE(entries, AQ_IO, "%s: cannot be listed: %s", folder, strerror(errno));
     int failure = 0;
     for (struct dirent *entry; (entry = readdir(entries));)
@@ -95,6 +79,18 @@ static aq_status remove_temporary_files(const char *folder) {
     AQ_REQUIRE(!failure, AQ_IO, "%s: a temporary file of an earlier run cannot be removed: %s",
                folder, strerror(failure));
     return AQ_OK;
+}
+
+/* In work/ they lie one folder deeper. */
+static aq_status remove_temporary_work(const aq_run_directory *directory) {
+    aq_status status = AQ_OK;
+    for (size_t i = 0; status == AQ_OK && i < directory->source->shape.blocks; i++) {
+        char *folder;
+        AQ_TRY(aq_run_directory_work_path(directory, i, &folder));
+        status = remove_temporary_files(folder);
+        free(folder);
+    }
+    return status;
 }
 
 static aq_status check_settings(const char *path, const aq_config *config) {
@@ -134,13 +130,13 @@ static aq_status write_config(const char *path, const aq_config *config) {
     AQ_REQUIRE(stream, AQ_MEMORY, "out of memory");
     aq_status status = aq_config_write(config, stream);
     if (fclose(stream) != 0 && status == AQ_OK) status = AQ_FAIL(AQ_MEMORY, "out of memory");
-    if (status == AQ_OK) status = aq_file_replace(path, text, size);
+    if (status == AQ_OK) status = aq_digest_replace(path, text, size);
     free(text);
     return status;
 }
 
 aq_status aq_run_directory_make(const aq_run_directory *directory) {
-    return make_folder(directory->path);
+    return aq_file_make_folder(directory->path);
 }
 
 /* config.yaml last: with it the directory counts as made. */
@@ -152,11 +148,12 @@ aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_c
     AQ_STEP(aq_file_join(directory->path, "blocks", &blocks));
     AQ_STEP(aq_file_join(directory->path, "snapshots", &snapshots));
     AQ_STEP(check_earlier_run(directory, config, config_path, identity_path));
-    AQ_STEP(make_folder(blocks));
+    AQ_STEP(aq_file_make_folder(blocks));
     AQ_STEP(remove_temporary_files(directory->path));
     AQ_STEP(remove_temporary_files(blocks));
-    if (access(snapshots, F_OK) == 0) AQ_STEP(remove_temporary_files(snapshots));
-    AQ_STEP(aq_file_replace(identity_path, directory->identity, strlen(directory->identity)));
+    AQ_STEP(remove_temporary_files(snapshots));
+    AQ_STEP(remove_temporary_work(directory));
+    AQ_STEP(aq_digest_replace(identity_path, directory->identity, strlen(directory->identity)));
     AQ_STEP(write_config(config_path, config));
 done:
     free(config_path);
@@ -166,21 +163,62 @@ done:
     return status;
 }
 
+/* A file that cannot be used must not be taken for the block's again. */
+static void set_aside(const char *path, const char *then) {
+    char *aside, *reason = strdup(aq_error_text());
+    if (aq_digest_set_aside(path, "damaged", &aside) == AQ_OK) {
+        aq_log_warn("%s; renamed to %s, %s", reason ? reason : path, aside, then);
+        free(aside);
+    } else {
+        aq_log_warn("%s; %s; %s", reason ? reason : path, aq_error_text(), then);
+    }
+    free(reason);
+}
+
+static bool reads_back(const aq_run_directory *directory, size_t index, const char *path,
+                       aq_backend *backend, double *error) {
+    char then[64];
+    aq_coded_block block;
+    aq_status status = aq_run_directory_read_block(directory, index, backend, &block);
+    if (status == AQ_OK) {
+        *error = block.error;
+        aq_coded_block_free(&block);
+        return true;
+    }
+    snprintf(then, sizeof then, "block %zu is quantized again", index);
+    if (status == AQ_MEMORY || status == AQ_DEVICE)
+        aq_log_warn("%s; %s", aq_error_text(), then);
+    else
+        set_aside(path, then);
+    return false;
+}
+
+/* What a job left that died between a block's file and the end of its folder. */
+static void discard_work(const aq_run_directory *directory, size_t index) {
+    char *folder = NULL;
+    aq_status status = aq_run_directory_work_path(directory, index, &folder);
+    if (status == AQ_OK) status = aq_file_remove_folder(folder);
+    if (status != AQ_OK) aq_log_warn("%s", aq_error_text());
+    free(folder);
+}
+
 bool aq_run_directory_finished(const aq_run_directory *directory, size_t index, aq_backend *backend,
                                double *error) {
     char *path;
     if (aq_run_directory_block_path(directory, index, &path) != AQ_OK) return false;
-    bool exists = access(path, F_OK) == 0;
+    bool finished = access(path, F_OK) == 0 && reads_back(directory, index, path, backend, error);
+    if (finished) discard_work(directory, index);
     free(path);
-    if (!exists) return false;
-    aq_coded_block block;
-    if (aq_run_directory_read_block(directory, index, backend, &block) != AQ_OK) {
-        aq_log_warn("%s; block %zu is quantized again", aq_error_text(), index);
-        return false;
-    }
-    *error = block.error;
-    aq_coded_block_free(&block);
-    return true;
+    return finished;
+}
+
+bool aq_run_directory_gathered(const aq_run_directory *directory) {
+    aq_source *model;
+    aq_status status = aq_model_file_open(directory->model_path, &model);
+    if (status == AQ_OK) aq_source_close(model);
+    if (status != AQ_OK && status != AQ_MISSING && status != AQ_STOPPED)
+        set_aside(directory->model_path, "it is gathered again");
+    return status == AQ_OK;
 }
 
 aq_status aq_run_directory_read_block(const aq_run_directory *directory, size_t index,

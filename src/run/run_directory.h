@@ -4,6 +4,7 @@
  *     identity.txt        what else the result depends on: hashes of model and tokens, the backend
  *     blocks/block-0007.h5  one file a finished block
  *     snapshots/         activations of some boundaries, where asked for (run/snapshots.h)
+ *     work/block-0008/    what is kept of a block in work (run/block_keep.h)
  *     metrics.jsonl       events
  *     model.aqlm.h5       the gathered checkpoint
  *     lock                while a job works there (run/lock.h)
@@ -49,9 +50,12 @@ aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_c
 /* "blocks/block-0007.h5" under the directory; the caller frees it. */
 aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index, char **path);
 
+/* "work/block-0007" likewise. */
+aq_status aq_run_directory_work_path(const aq_run_directory *directory, size_t index, char **path);
+
 /* True if block `index` is finished: its file is there, reads back and carries the fingerprint;
- * then *error is the block's. A file that does not is reported in the log, and its block counts as
- * not finished. */
+ * then *error is the block's, and its folder under work/ goes. A file that does not is set aside
+ * (NAME.damaged), said in the log, and its block counts as not finished. */
 bool aq_run_directory_finished(const aq_run_directory *directory, size_t index, aq_backend *backend,
                                double *error);
 
@@ -60,6 +64,9 @@ aq_status aq_run_directory_read_block(const aq_run_directory *directory, size_t 
                                       aq_backend *backend, aq_coded_block *block);
 aq_status aq_run_directory_write_block(const aq_run_directory *directory,
                                        const aq_coded_block *block);
+
+/* Whether model.aqlm.h5 is there and whole; a damaged one is set aside and said in the log. */
+bool aq_run_directory_gathered(const aq_run_directory *directory);
 
 /* Gathers all block files into model.aqlm.h5. STOPPED if the job is to stop meanwhile. */
 aq_status aq_run_directory_gather(const aq_run_directory *directory);

@@ -96,20 +96,25 @@ static aq_status note_forwarded(void *state) {
 
 static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_block *coded,
                                  aq_quantize_report *report) {
+    aq_block_keep keep;
+    AQ_TRY(aq_block_keep_new(&session->directory, session->feed.at, aq_team_alone(), &keep));
     const aq_quantize_settings settings = {.seed = (uint64_t)session->config->run.seed,
                                            .validation =
                                                (size_t)session->config->calibration.validation,
                                            .fit = aq_config_fit(session->config),
                                            .tune = tune_settings(session->config),
                                            .metrics = session->metrics,
-                                           .progress = session->progress};
+                                           .progress = session->progress,
+                                           .keep = &keep};
     const aq_block_work work = {.index = session->feed.at,
                                 .block = block,
                                 .inputs = &session->feed.inputs,
                                 .targets = &session->feed.outputs,
                                 .forwarded = note_forwarded,
                                 .state = &session->feed};
-    return aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
+    aq_status status = aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
+    aq_block_keep_free(&keep);
+    return status;
 }
 
 static double peak_device_memory(aq_backend *backend) {
@@ -184,6 +189,7 @@ aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block
     if (status != AQ_OK) goto done;
     double start = aq_seconds();
     AQ_STEP(aq_run_directory_write_block(&session->directory, &effort.coded));
+    AQ_STEP(aq_block_keep_discard(&session->directory, task->block));
     seconds[AQ_PHASE_FILES] += aq_seconds() - start;
     start = aq_seconds();
     AQ_STEP(aq_block_feed_advance(&session->feed, &effort.block));

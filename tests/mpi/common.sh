@@ -28,6 +28,22 @@ check() {
 
 fails() { ! "$@"; }
 
+# wait_for FILE: until something matches the pattern, at most 60 s.
+wait_for() {
+  for _ in $(seq 600); do
+    compgen -G "$1" >/dev/null && return 0
+    sleep 0.1
+  done
+  return 1
+}
+
+# processes NAME RUN: the numbers of a job's processes of that name, in the order of their start.
+processes() {
+  pgrep -f "quantize.*$folder/$2 " | sort -n | while read -r id; do
+    if [ "$(cat /proc/"$id"/comm 2>/dev/null)" = "$1" ]; then echo "$id"; fi
+  done
+}
+
 # Exit status 1, not a timeout's 124 or a signal's.
 ends_with_1() {
   "$@"

@@ -24,6 +24,46 @@ check "a run with a damaged block goes on" quantize 1 run
 check "... and says so" says run 'block 1 is quantized again'
 check "... to the same bytes" same run/model.aqlm.h5 first.h5
 
+flip() { printf '\x5a' | dd of="$folder/$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+flip run/blocks/block-0002.h5 9000
+flip run/model.aqlm.h5 9000
+check "a run with flipped bytes in a block and in the gathered file goes on" quantize 2 run
+check "... setting the block aside" test -e "$folder/run/blocks/block-0002.h5.damaged"
+check "... to the same bytes" same run/model.aqlm.h5 first.h5
+flip run/model.aqlm.h5 12345
+check "a damaged gathered file is gathered again" quantize 2 run
+check "... and set aside" test -e "$folder/run/model.aqlm.h5.damaged"
+check "... to the same bytes" same run/model.aqlm.h5 first.h5
+check "digests are sha256sum's" sh -c "cd '$folder/run' && sha256sum --quiet -c ./*.sha256 && cd blocks && sha256sum --quiet -c ./*.sha256"
+
+# killed RANKS RUN FILE: one rank is killed in the middle of a block, when FILE has been written; mpirun ends the rest.
+killed() {
+  touch "$folder/before"
+  quantize "$1" "$2" "${long[@]}" &
+  local job=$!
+  until [ -n "$(find "$folder/$2" -path "*/work/$3" -newer "$folder/before")" ]; do
+    kill -0 $job 2>/dev/null || return 1
+    sleep 0.02
+  done
+  kill -9 "$(processes aqlm-mpi "$2" | tail -n 1)"
+  ! wait $job
+}
+
+layers_fitted() { grep -o '"event":"layer",.*"error"' "$folder/$1/metrics.jsonl" | cut -d, -f3,4 | sort; }
+no_layer_twice() { [ -z "$(layers_fitted "$1" | uniq -d)" ] && [ "$(layers_fitted "$1" | wc -l)" = 28 ]; }
+
+long=(--set quantizer.rounds=40 --set quantizer.tolerance=0 --set tuning.epochs=20 --set tuning.patience=30 --set tuning.learning_rate=1e-5)
+check "a longer run finishes" quantize 2 whole "${long[@]}"
+check "... and keeps no state of finished blocks" [ -z "$(find "$folder/whole/work" -type f)" ]
+for file in '*/self_attn.k_proj.h5' '*/tuning.h5' '*/mlp.gate_proj.h5'; do
+  check "a rank is killed while there is $file" killed 2 torn "$file"
+done
+check "a run that was killed in the middle of blocks goes on" quantize 2 torn "${long[@]}"
+check "... telling what it takes up" grep -q '"event":"taken_up"' "$folder/torn/metrics.jsonl"
+check "... fitting no finished layer again" no_layer_twice torn
+check "... to the same bytes" same torn/model.aqlm.h5 whole/model.aqlm.h5
+
 check "quantized inputs finish" quantize 1 inputs --set run.inputs=quantized
 cp "$folder/inputs/model.aqlm.h5" "$folder/second.h5"
 rm "$folder/inputs/blocks/block-0003.h5" "$folder/inputs/model.aqlm.h5"

@@ -4,22 +4,6 @@ source "$(dirname "$0")/common.sh" "$@"
 
 long=(--set quantizer.rounds=30 --set tuning.epochs=4 --set tuning.patience=9)
 
-# wait_for FILE: until something matches the pattern, at most 60 s.
-wait_for() {
-  for _ in $(seq 600); do
-    compgen -G "$1" >/dev/null && return 0
-    sleep 0.1
-  done
-  return 1
-}
-
-# processes NAME RUN: the numbers of a job's processes of that name, in the order of their start.
-processes() {
-  pgrep -f "quantize.*$folder/$2 " | sort -n | while read -r id; do
-    if [ "$(cat /proc/"$id"/comm 2>/dev/null)" = "$1" ]; then echo "$id"; fi
-  done
-}
-
 # stopped RANKS RUN SIGNAL NAME: SIGNAL to mpirun, or to the last of the ranks (aqlm-mpi), once a block is finished.
 # Afterwards $result is the job's exit status and $took the seconds from the signal to it.
 stopped() {
