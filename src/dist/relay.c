@@ -261,7 +261,8 @@ static bool is_receiving(aq_relay *self) {
 }
 
 static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *segment) {
-    aq_status status = aq_segment_new(self->settings.backend, bytes, segment);
+    aq_status status = AQ_OK;
+    if (!segment->data) status = aq_segment_new(self->settings.backend, bytes, segment);
     if (status != AQ_OK) {
         say(self, holder, WORD_MAPPED); /* or the holder waits for ever */
         return status;
@@ -279,23 +280,34 @@ static bool may_map(const aq_relay *self, int holder) {
     return !self->settings.copies && self->nodes[holder] == self->nodes[self->settings.ranks->rank];
 }
 
+static aq_status fetch_from(aq_relay *self, int holder, const word *asked, aq_segment *segment) {
+    AQ_TRY(ask(self, holder, asked));
+    if (!may_map(self, holder)) return receive(self, holder, asked->bytes, segment);
+    aq_segment mapped;
+    aq_status status = aq_segment_map(self->settings.backend, &self->answer.word.name, &mapped);
+    if (status != AQ_OK) {
+        aq_log_info("rank %d's activations are copied: %s", holder, aq_error_text());
+        return receive(self, holder, asked->bytes, segment);
+    }
+    aq_segment_free(segment);
+    *segment = mapped;
+    say(self, holder, WORD_MAPPED);
+    return AQ_OK;
+}
+
 aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment) {
     aq_relay *self = state;
     const aq_ranks *ranks = self->settings.ranks;
     int holder = task->team * self->settings.team_size + ranks->rank % self->settings.team_size;
     const word asked = {.kind = WORD_WANT, .boundary = task->start, .bytes = bytes};
-    *segment = (aq_segment){0};
-    AQ_REQUIRE(holder >= 0 && holder < ranks->size, AQ_INVALID, "activations of rank %d of %d",
-               holder, ranks->size);
-    AQ_TRY(ask(self, holder, &asked));
-    if (!may_map(self, holder)) return receive(self, holder, bytes, segment);
-    aq_status status = aq_segment_map(self->settings.backend, &self->answer.word.name, segment);
-    if (status == AQ_OK) {
-        say(self, holder, WORD_MAPPED);
-        return AQ_OK;
-    }
-    aq_log_info("rank %d's activations are copied: %s", holder, aq_error_text());
-    return receive(self, holder, bytes, segment);
+    if (segment->bytes != bytes) aq_segment_free(segment);
+    aq_status status;
+    AQ_NEED(holder >= 0 && holder < ranks->size, AQ_INVALID, "activations of rank %d of %d", holder,
+            ranks->size);
+    AQ_STEP(fetch_from(self, holder, &asked, segment));
+done:
+    if (status != AQ_OK) aq_segment_free(segment);
+    return status;
 }
 
 /* ---- opening ---- */

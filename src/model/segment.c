@@ -13,14 +13,30 @@
 #include <unistd.h>
 
 /* In front of the data, a page of its own: the token. */
-enum { HEADER = 4096 };
+enum { PAGE = 4096, HEADER = PAGE, PIECE = 64 << 20 };
 
-/* Reserved at once: memory that is missing is an error here, not a SIGBUS at its first use. */
-static int reserve(int file, size_t bytes) {
-    int failure;
-    do failure = posix_fallocate(file, 0, (off_t)bytes);
-    while (failure == EINTR);
-    return failure;
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* All pages are made now, by all threads: memory that is missing is an error here, not a signal at
+ * its first use, and one thread alone would take long to clear them. */
+static int make_pages(const aq_segment *segment) {
+    char *start = (char *)segment->data - HEADER;
+    size_t bytes = (HEADER + segment->bytes + PAGE - 1) / PAGE * PAGE;
+    size_t pieces = (bytes - 1) / PIECE + 1;
+    int failure = 0;
+    madvise(start, bytes, MADV_HUGEPAGE);
+#pragma omp parallel for schedule(dynamic) reduction(max : failure) if (pieces > 1)
+    for (size_t i = 0; i < pieces; i++) {
+        size_t size = i + 1 < pieces ? PIECE : bytes - i * PIECE;
+        int mine;
+        do mine = madvise(start + i * PIECE, size, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+        while (mine == EINTR || mine == EAGAIN);
+        failure = mine > failure ? mine : failure;
+    }
+    if (failure != EINVAL) return failure;
+    return posix_fallocate(segment->file, 0, (off_t)(HEADER + segment->bytes)); /* Linux < 5.14 */
 }
 
 /* The kernel would take everybody's memory before it says that there is not enough. */
@@ -56,8 +72,9 @@ static unsigned char *token_of(const aq_segment *segment) {
 static int make(aq_segment *segment) {
     segment->file = memfd_create("aqlm-activations", MFD_CLOEXEC);
     if (segment->file < 0) return errno;
-    int failure = reserve(segment->file, HEADER + segment->bytes);
+    int failure = ftruncate(segment->file, (off_t)(HEADER + segment->bytes)) == 0 ? 0 : errno;
     if (!failure) failure = map_file(segment);
+    if (!failure) failure = make_pages(segment);
     if (!failure && getrandom(token_of(segment), AQ_SEGMENT_TOKEN, 0) != AQ_SEGMENT_TOKEN)
         failure = errno;
     if (failure) aq_segment_free(segment);

@@ -90,7 +90,12 @@ static aq_status take_segment(aq_block_feed *feed, size_t boundary, aq_segment *
 static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
     const aq_handover *handover = feed->settings.handover;
     const aq_activations expected = expected_inputs(feed);
-    aq_segment segment;
+    aq_segment segment = {0};
+    if (!feed->inputs.resident.data) {
+        segment = feed->inputs.segment; /* pages and pins cost seconds: used again */
+        feed->inputs.segment = (aq_segment){0};
+    }
+    aq_activations_free(&feed->inputs);
     AQ_TRY(handover->fetch(handover->state, task, aq_activations_bytes(&expected), &segment));
     return take_segment(feed, task->start, &segment);
 }
@@ -102,6 +107,7 @@ static aq_status recall(aq_block_feed *feed, size_t limit) {
     for (size_t boundary; snapshots && (boundary = aq_snapshots_nearest(snapshots, limit)) > 0;
          limit = boundary - 1) {
         aq_segment segment;
+        aq_activations_free(&feed->inputs);
         aq_status status = aq_snapshot_read(snapshots, boundary, &expected, &segment);
         if (status == AQ_OK) return take_segment(feed, boundary, &segment);
         if (status != AQ_FORMAT && status != AQ_MISSING) return status;
@@ -122,10 +128,12 @@ static aq_status keep_snapshot(aq_block_feed *feed, size_t boundary, aq_activati
     return AQ_OK;
 }
 
-/* Nothing that was held is wanted any more: memory for two boundaries is all a rank has. */
-static void drop(aq_block_feed *feed) {
-    aq_block_feed_free(feed);
+/* Nothing that was held is wanted any more. What another rank may map is given up; other memory is
+ * used again. */
+static void forget(aq_block_feed *feed) {
     feed->at = feed->made = AQ_NO_BOUNDARY;
+    if (feed->inputs.segment.shared) aq_activations_free(&feed->inputs);
+    if (feed->outputs.segment.shared) aq_activations_free(&feed->outputs);
 }
 
 static aq_status fetch_or_recall(aq_block_feed *feed, const aq_task *task) {
@@ -140,7 +148,7 @@ static aq_status get_start(aq_block_feed *feed, const aq_task *task) {
     AQ_TRY(withdraw(feed));
     if (task->source == AQ_SOURCE_TEAM && (!hands_over(feed) || task->team == handover->team))
         return take_own(feed, task->start);
-    drop(feed);
+    forget(feed);
     if (task->source == AQ_SOURCE_TEAM) return fetch_or_recall(feed, task);
     return task->source == AQ_SOURCE_SNAPSHOT ? recall(feed, task->start) : embed(feed);
 }
@@ -218,7 +226,7 @@ aq_status aq_block_feed_advance(aq_block_feed *feed, const aq_block *result) {
         return keep_snapshot(feed, feed->at, &feed->inputs);
     }
     if (!hands_over(feed)) return take_own(feed, feed->made);
-    aq_activations_free(&feed->inputs);
+    if (feed->inputs.segment.shared) aq_activations_free(&feed->inputs);
     feed->at = AQ_NO_BOUNDARY;
     return AQ_OK;
 }

@@ -38,9 +38,10 @@ typedef struct aq_handover {
      * another rank of this node may map the segment. */
     aq_status (*withdraw)(void *state, bool *mapped);
 
-    /* Gets boundary `boundary` from the same member of `team` into an empty segment of `bytes`:
-     * mapped where both are on one node (then it is `shared`), else copied. MISSING if that rank
-     * does not hold it (any more). */
+    /* Gets the boundary where the task starts, `bytes` of it, from the same member of its team:
+     * mapped where both are on one node (then *segment is `shared`), else copied. *segment may be
+     * one of this size whose memory is used again or freed, else empty; after a failure it is
+     * empty. MISSING if that rank does not hold the boundary (any more). */
     aq_status (*fetch)(void *state, const aq_task *task, size_t bytes, aq_segment *segment);
 
     /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next

@@ -86,12 +86,15 @@ static void expect(const aq_segment *segment, int rank, size_t bytes) {
 /* All ranks fetch from the rank before them at the same time. */
 static void check_ring(bool copies, size_t bytes) {
     fixture made;
-    aq_segment got;
+    aq_segment got = {0};
     bool mapped;
     open_relay(copies, 1, &made);
     offer(&made, bytes);
     int before = (made.ranks.rank + made.ranks.size - 1) % made.ranks.size;
+    if (made.ranks.rank == 0) AQ_CHECK(aq_segment_new(aq_test_backend(), bytes, &got));
+    const void *given = got.data;
     AQ_CHECK(fetch(&made, before, (size_t)before + 1, bytes, &got));
+    if (given && copies) CU_ASSERT_PTR_EQUAL(got.data, given);
     CU_ASSERT_EQUAL(got.shared, !copies);
     expect(&got, before, bytes);
     wait_for_all(&made);
@@ -113,7 +116,7 @@ static void every_rank_copies_from_the_one_before(void) {
 
 static void what_is_not_offered_is_missing(void) {
     fixture made;
-    aq_segment got;
+    aq_segment got = {0};
     bool mapped;
     open_relay(false, 1, &made);
     offer(&made, 100);
@@ -134,7 +137,7 @@ static void what_is_not_offered_is_missing(void) {
 static void withdrawing_waits_for_a_transfer(void) {
     enum { BYTES = 20 * PIECE };
     fixture made;
-    aq_segment got;
+    aq_segment got = {0};
     bool mapped;
     open_relay(true, 1, &made);
     offer(&made, BYTES);
@@ -155,7 +158,7 @@ static void withdrawing_waits_for_a_transfer(void) {
 /* Of two teams of two (with four ranks): member i fetches from member i. */
 static void members_fetch_from_their_peers(void) {
     fixture made;
-    aq_segment got;
+    aq_segment got = {0};
     if (aq_test_team()->size % 2) return;
     open_relay(true, 2, &made);
     offer(&made, 1000);
