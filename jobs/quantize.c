@@ -135,6 +135,14 @@ static int count_sharers(const aq_ranks *ranks, const aq_config *config) {
     return sharers;
 }
 
+static aq_layout layout_of(const aq_ranks *ranks, const aq_config *config) {
+    return (aq_layout){.ranks = (size_t)ranks->size,
+                       .node_ranks = (size_t)ranks->local_size,
+                       .device_ranks = (size_t)count_sharers(ranks, config),
+                       .team = 1,
+                       .cuda = strcmp(config->run.backend, "cuda") == 0};
+}
+
 static aq_status open_backend(const aq_ranks *ranks, const aq_config *config,
                               aq_backend **backend) {
     omp_set_num_threads(aq_ranks_threads(ranks, config->run.threads));
@@ -186,8 +194,8 @@ static aq_status quantize(const quantize_options *options, const aq_ranks *ranks
     AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
     AQ_STEP(aq_ranks_agree(ranks, resolve_backend(ranks, config)));
     AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, &backend)));
-    int sharers = count_sharers(ranks, config);
-    AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, sharers, &session)));
+    const aq_layout layout = layout_of(ranks, config);
+    AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, &layout, &session)));
     AQ_STEP(aq_quantize_run(ranks, &session, &run, &summary));
     if (ranks->rank == 0) print_summary(&session, &summary);
 done:

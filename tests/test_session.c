@@ -46,7 +46,8 @@ static aq_status quantize(const char *name, size_t limit, size_t device_bytes, d
     aq_config config = job(name);
     const aq_task task = {.block = 1, .source = AQ_SOURCE_EMBEDDINGS};
     aq_small_backend_open(limit, &small);
-    AQ_CHECK(aq_session_open(&config, &small.backend, 1, &session));
+    const aq_layout alone = {.ranks = 1, .node_ranks = 1, .device_ranks = 1, .team = 1};
+    AQ_CHECK(aq_session_open(&config, &small.backend, &alone, &session));
     AQ_CHECK(aq_run_directory_prepare(&session.directory, &config));
     AQ_CHECK(aq_session_begin(&session, 0, NULL));
     session.activation_bytes = device_bytes;

@@ -61,15 +61,13 @@ static aq_status take_lock(leader *self, bool broken) {
 static void say_snapshots(const leader *self) {
     const aq_session *session = self->session;
     const aq_snapshots *snapshots = &session->snapshots;
-    size_t teams = (size_t)(self->ranks->size / snapshots->team_size);
-    size_t most = aq_snapshots_most(session->source->shape.blocks, snapshots->every, teams);
-    aq_needs needs;
+    aq_disk_needs needs;
     if (!snapshots->every) return;
-    aq_needs_of(&session->source->shape, session->config, &needs);
+    aq_disk_needs_of(&session->source->shape, session->config, &session->layout, &needs);
     aq_log_info("%s/snapshots: activations of every %zu blocks, %.3f GB each, at most %zu (%.3f "
                 "GB) at a time",
-                session->directory.path, snapshots->every, 1e-9 * (double)needs.snapshot, most,
-                1e-9 * (double)most * (double)needs.snapshot);
+                session->directory.path, snapshots->every, 1e-9 * (double)needs.snapshot,
+                needs.snapshots / needs.snapshot, 1e-9 * (double)needs.snapshots);
 }
 
 static aq_status prepare(leader *self, const aq_run_options *options) {

@@ -29,15 +29,27 @@ static void list_slots(const aq_model_shape *shape, aq_tape *tape, slot list[SLO
     for (int i = 0; i < SLOTS; i++) list[i] = slots[i];
 }
 
+static size_t wide_enough(const slot *buffer) {
+    return buffer->width > buffer->least ? buffer->width : buffer->least;
+}
+
+size_t aq_tape_width(const aq_model_shape *shape) {
+    aq_tape unused;
+    slot list[SLOTS];
+    size_t width = 0;
+    list_slots(shape, &unused, list);
+    for (int i = 0; i < SLOTS; i++) width += wide_enough(&list[i]);
+    return width;
+}
+
 aq_status aq_tape_new(const aq_model_shape *shape, size_t sequences, size_t length,
                       aq_backend *backend, aq_tape *tape) {
     *tape = (aq_tape){0};
     slot list[SLOTS];
     list_slots(shape, tape, list);
     for (int i = 0; i < SLOTS; i++) {
-        size_t width = list[i].width > list[i].least ? list[i].width : list[i].least;
-        aq_status status =
-            aq_tensor_new(backend, AQ_F32, AQ_DIMS(sequences * length, width), list[i].tensor);
+        aq_shape dims = AQ_DIMS(sequences * length, wide_enough(&list[i]));
+        aq_status status = aq_tensor_new(backend, AQ_F32, dims, list[i].tensor);
         if (status != AQ_OK) {
             aq_tape_free(tape);
             return status;

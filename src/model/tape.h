@@ -19,6 +19,9 @@ typedef struct aq_tape {
     aq_tensor gate, up;               /* before the gate */
 } aq_tape;
 
+/* Floats that a tape has for one token. */
+size_t aq_tape_width(const aq_model_shape *shape);
+
 /* Makes buffers for passes of up to sequences * length tokens; contents undefined. MEMORY if they
  * do not fit. */
 aq_status aq_tape_new(const aq_model_shape *shape, size_t sequences, size_t length,

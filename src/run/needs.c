@@ -2,152 +2,183 @@
 
 #include "model/activations.h"
 #include "quant/code_search.h"
-#include "run/snapshots.h"
+#include "run/sizes.h"
 
-#include <libgen.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
+/* Scratch memory of cuda/cuda_product.cu, cuda_attention.cu, cuda_sort.cu and lists.h. */
+enum { GRAM_PANEL = 2048, TILE_QUERIES = 1024, VECTORS_A_PART = 32, MOST_PARTS = 256 };
+#define TILE_BYTES ((size_t)256 << 20)
+
+typedef struct sizes {
+    const aq_model_shape *shape;
+    const aq_config *config;
+    const aq_layout *layout;
+    size_t tokens; /* of a micro-batch */
+} sizes;
 
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static size_t linear_weights(const aq_linear_shape *linear) {
-    return linear->out * linear->in;
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
 }
 
-static size_t gram_bytes(const aq_model_shape *shape) {
+/* aq_code_index: orders and offsets. */
+static size_t index_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
+    size_t lists = aq_vectors_of(linear, scheme) + aq_entries_of(scheme) + 1;
+    return (size_t)scheme->codebooks * lists * sizeof(uint32_t);
+}
+
+static size_t weight_bytes(const aq_model_shape *shape) {
     size_t bytes = 0;
-    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        bytes += aq_linear_weights(&shape->linears[l]) * sizeof(float);
+    return bytes;
+}
+
+/* With norms, biases and rotary tables. */
+static size_t block_bytes(const sizes *of) {
+    size_t rotary = (size_t)of->config->calibration.length * of->shape->head_dim;
+    return weight_bytes(of->shape) + aq_small_parameters(of->shape) + rotary * sizeof(float);
+}
+
+/* ---- passes ---- */
+
+static size_t sequences_of(const aq_config *config, const aq_layout *layout) {
+    return ((size_t)config->calibration.sequences + layout->team - 1) / layout->team;
+}
+
+/* The tape and `extra` tensors of a micro-batch's activations. */
+static size_t pass_bytes(const sizes *of, size_t extra) {
+    size_t width = aq_tape_width(of->shape) + extra * of->shape->hidden;
+    return of->tokens * width * sizeof(float);
+}
+
+/* Scores of the largest tile of attention. */
+static size_t tile_bytes(const sizes *of) {
+    size_t length = (size_t)of->config->calibration.length;
+    size_t one = least(length, TILE_QUERIES) * length * sizeof(float);
+    return one * least(larger(TILE_BYTES / one, 1), of->tokens / length);
+}
+
+static size_t gram_bytes(const aq_model_shape *shape, aq_tap first) {
+    size_t bytes = 0;
+    for (int tap = first; tap < AQ_TAP_COUNT; tap++) {
         size_t in = aq_tap_width(shape, (aq_tap)tap);
         bytes += in * in * sizeof(double);
     }
     return bytes;
 }
 
-/* Tape and the tensors around it: inputs, targets, differences. */
-static size_t pass_bytes(const aq_model_shape *shape, const aq_config *config) {
-    size_t length = (size_t)config->calibration.length;
-    size_t sequences = (size_t)config->calibration.sequences, micro = aq_micro_batch(length);
-    size_t tokens = length * (micro < sequences ? micro : sequences);
-    size_t width = 5 * shape->hidden + shape->heads + AQ_NORM_COUNT;
-    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) width += aq_tap_width(shape, (aq_tap)tap);
-    for (int l = AQ_LINEAR_Q; l <= AQ_LINEAR_V; l++) width += shape->linears[l].out;
-    return tokens * (width + 2 * shape->ffn) * sizeof(float);
+static size_t widest_tap(const aq_model_shape *shape) {
+    size_t widest = 0;
+    for (int tap = 0; tap < AQ_TAP_COUNT; tap++)
+        widest = larger(widest, aq_tap_width(shape, (aq_tap)tap));
+    return widest;
 }
 
-/* k-means' vectors, the difference and the gradient of the codebook solver; residuals of all
- * hypotheses before and after a group, and the history of the code search. */
-static size_t fit_bytes(const aq_linear_shape *linear, const aq_config *config) {
+static size_t forward_bytes(const sizes *of) {
+    size_t in = widest_tap(of->shape), panel = least(in, GRAM_PANEL) * in * sizeof(float);
+    size_t scratch = of->layout->cuda ? larger(tile_bytes(of), panel) : 0;
+    return block_bytes(of) + gram_bytes(of->shape, 0) + pass_bytes(of, 1) + scratch;
+}
+
+/* ---- fits ---- */
+
+/* Partial sums over the lists of one codebook's vectors. */
+static size_t list_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
+    size_t parts = aq_vectors_of(linear, scheme) / aq_entries_of(scheme) / VECTORS_A_PART;
+    parts = parts < 1 ? 1 : least(parts, MOST_PARTS);
+    return aq_entries_of(scheme) * parts * aq_vector_of(scheme) * sizeof(float);
+}
+
+static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_scheme *scheme, bool cuda) {
+    size_t vectors = aq_vectors_of(linear, scheme);
+    size_t own = aq_linear_weights(linear) * sizeof(float) + vectors * sizeof(uint32_t) +
+                 2 * aq_entries_of(scheme) * sizeof(float);
+    /* two keys, a number, and a radix sort's second pair of them, a vector */
+    size_t sort = vectors * (3 * sizeof(uint16_t) + 2 * sizeof(uint32_t));
+    return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : 0);
+}
+
+static size_t solver_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
+    size_t learned = aq_learned_bytes(linear, scheme); /* a gradient and three moments of it */
+    return 2 * aq_linear_weights(linear) * sizeof(float) + 4 * learned +
+           index_bytes(linear, scheme);
+}
+
+/* aq_code_search: residuals of all hypotheses before and after a group, and the history. */
+static size_t search_bytes(const aq_linear_shape *linear, const aq_config *config) {
     const aq_scheme *scheme = &config->quantizer.scheme;
-    size_t weights = linear_weights(linear), beam = (size_t)config->quantizer.beam;
-    size_t residuals = (beam > 1 ? 2 : 1) * beam * weights;
-    if (residuals > AQ_SEARCH_ELEMENTS) residuals = AQ_SEARCH_ELEMENTS;
-    size_t codes = weights / (size_t)(scheme->in_group * scheme->out_group);
-    size_t history = codes * beam * (1 + sizeof(uint16_t) * (size_t)scheme->codebooks);
-    return (3 * weights + residuals + linear->in * linear->in) * sizeof(float) + history;
+    size_t beam = (size_t)config->quantizer.beam, buffers = beam > 1 ? 2 : 1;
+    size_t row = (size_t)scheme->out_group * linear->in,
+           groups = linear->in / (size_t)scheme->in_group;
+    size_t rows = least(larger(AQ_SEARCH_ELEMENTS / (beam * buffers * row), 1),
+                        linear->out / (size_t)scheme->out_group);
+    size_t floats = rows * row * (1 + buffers * beam) + rows * beam * (2 + aq_vector_of(scheme));
+    size_t history = 1 + sizeof(uint16_t) * (size_t)scheme->codebooks;
+    return floats * sizeof(float) + groups * rows * beam * history +
+           (size_t)scheme->codebooks * aq_entries_of(scheme) * sizeof(float);
 }
 
-static size_t code_count(const aq_model_shape *shape, const aq_scheme *scheme) {
-    size_t codes = 0;
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        codes += linear_weights(&shape->linears[l]) /
-                 (size_t)(scheme->in_group * scheme->out_group) * (size_t)scheme->codebooks;
-    return codes;
+static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
+    const aq_scheme *scheme = &of->config->quantizer.scheme;
+    return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(linear, scheme) +
+           search_bytes(linear, of->config) + kmeans_bytes(linear, scheme, of->layout->cuda);
 }
 
-/* Codes, codebooks and scales of one block as its file holds them. */
-static size_t file_bytes(const aq_model_shape *shape, const aq_scheme *scheme) {
-    size_t code = scheme->bits <= 8 ? sizeof(uint8_t) : sizeof(uint16_t);
-    size_t entry = (size_t)(scheme->in_group * scheme->out_group) * sizeof(uint16_t);
-    size_t bytes = code_count(shape, scheme) * code;
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        bytes += ((size_t)scheme->codebooks << scheme->bits) * entry +
-                 shape->linears[l].out / (size_t)scheme->out_group * sizeof(uint16_t);
-    return bytes;
-}
-
-void aq_needs_of(const aq_model_shape *shape, const aq_config *config, aq_needs *needs) {
-    const aq_scheme *scheme = &config->quantizer.scheme;
-    size_t sequences = (size_t)config->calibration.sequences;
-    size_t length = (size_t)config->calibration.length, pass = pass_bytes(shape, config);
-    *needs = (aq_needs){0};
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
-        needs->weights += linear_weights(&shape->linears[l]) * sizeof(float);
-        needs->fit = larger(needs->fit, fit_bytes(&shape->linears[l], config));
+/* Linears are fitted in the order of their taps; each leaves its coded form, each tap gives up its
+ * sum when its mean is made. */
+static size_t fits_bytes(const sizes *of) {
+    const aq_model_shape *shape = of->shape;
+    const aq_scheme *scheme = &of->config->quantizer.scheme;
+    size_t most = 0, fitted = 0;
+    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
+        size_t in = aq_tap_width(shape, (aq_tap)tap), mean = in * in * sizeof(float);
+        most = larger(most, fitted + gram_bytes(shape, (aq_tap)tap) + mean);
+        size_t grams = mean + gram_bytes(shape, (aq_tap)(tap + 1));
+        for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+            if ((int)shape->linears[l].tap != tap) continue;
+            most = larger(most, fitted + grams + fit_bytes(&shape->linears[l], of));
+            fitted += aq_coded_bytes(&shape->linears[l], scheme);
+        }
     }
-    needs->fit += gram_bytes(shape);
-    needs->forward = pass + gram_bytes(shape);
-    needs->tuning =
-        needs->weights + pass + code_count(shape, scheme) * (sizeof(uint16_t) + sizeof(uint32_t));
-    needs->activations = 2 * sequences * length * shape->hidden * sizeof(uint16_t);
-    size_t ends =
-        (shape->tied_embeddings ? 1 : 2) * shape->vocab * shape->hidden * sizeof(uint16_t);
-    needs->snapshot = needs->activations / 2;
-    size_t snapshots =
-        aq_snapshots_most(shape->blocks, (size_t)config->run.snapshot_every, 1) * needs->snapshot;
-    needs->disk = 2 * shape->blocks * file_bytes(shape, scheme) + ends + snapshots;
+    return block_bytes(of) + most;
 }
 
-size_t aq_needs_compute(const aq_needs *needs) {
-    return needs->weights + larger(needs->forward, larger(needs->fit, needs->tuning));
+/* ---- tuning ---- */
+
+static size_t tuning_bytes(const sizes *of) {
+    const aq_model_shape *shape = of->shape;
+    const aq_scheme *scheme = &of->config->quantizer.scheme;
+    size_t small = aq_small_parameters(shape), length = (size_t)of->config->calibration.length;
+    /* the coded block; gradients of the decoded one; of small parameters two moments, the best */
+    size_t bytes = weight_bytes(shape) + (1 + 1 + 3) * small, lists = 0;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+        const aq_linear_shape *linear = &shape->linears[l];
+        bytes += aq_coded_bytes(linear, scheme) + index_bytes(linear, scheme) +
+                 4 * aq_learned_bytes(linear, scheme); /* gradient, two moments, the best */
+        lists = larger(lists, (size_t)scheme->codebooks * list_bytes(linear, scheme));
+    }
+    size_t dots = of->tokens / length * length * shape->heads * sizeof(float);
+    size_t scratch = of->layout->cuda ? larger(2 * tile_bytes(of) + dots, lists) : 0;
+    return block_bytes(of) + bytes + pass_bytes(of, 2) + scratch;
 }
 
-static double gigabytes(size_t bytes) {
-    return (double)bytes * 1e-9;
+void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
+                        const aq_layout *layout, aq_memory_needs *needs) {
+    size_t length = (size_t)config->calibration.length, mine = sequences_of(config, layout);
+    const sizes of = {.shape = shape,
+                      .config = config,
+                      .layout = layout,
+                      .tokens = least(aq_micro_batch(length), mine) * length};
+    *needs = (aq_memory_needs){.weights = weight_bytes(shape),
+                               .forward = forward_bytes(&of),
+                               .fit = fits_bytes(&of),
+                               .tuning = tuning_bytes(&of),
+                               .boundary = mine * length * shape->hidden * sizeof(uint16_t)};
 }
 
-static aq_status require(size_t needed, size_t free_bytes, int sharers, const char *what,
-                         const aq_needs *needs) {
-    AQ_REQUIRE(needed <= free_bytes / (size_t)sharers, AQ_MEMORY,
-               "quantizing a block needs about %.2f GB of %s memory (its weights %.2f, activations "
-               "%.2f), but %.2f GB are free for %d %s; fewer or shorter calibration sequences or "
-               "fewer processes a node need less",
-               gigabytes(needed), what, gigabytes(needs->weights), gigabytes(needs->activations),
-               gigabytes(free_bytes), sharers, sharers == 1 ? "process" : "processes");
-    return AQ_OK;
-}
-
-static aq_status host_memory(size_t *free_bytes) {
-    aq_backend *host;
-    size_t total;
-    AQ_TRY(aq_cpu_open(1, &host));
-    aq_status status = aq_backend_memory(host, free_bytes, &total);
-    aq_backend_close(host);
-    return status;
-}
-
-aq_status aq_needs_check_memory(const aq_needs *needs, const aq_config *config, aq_backend *backend,
-                                int sharers, size_t *activation_bytes) {
-    size_t free_bytes, total, host_free, compute = aq_needs_compute(needs);
-    AQ_TRY(aq_backend_memory(backend, &free_bytes, &total));
-    *activation_bytes = SIZE_MAX;
-    if (strcmp(aq_backend_name(backend), "cpu") == 0)
-        return require(compute + needs->activations, free_bytes, sharers, "host", needs);
-
-    size_t budget = (size_t)config->run.device_memory * 1000 * 1000;
-    *activation_bytes = budget ? budget : free_bytes / (size_t)sharers / 2;
-    bool resident = needs->activations <= *activation_bytes;
-    AQ_TRY(require(compute + (resident ? needs->activations : 0), free_bytes, sharers,
-                   aq_backend_name(backend), needs));
-    AQ_TRY(host_memory(&host_free));
-    return require(resident ? 0 : needs->activations, host_free, sharers, "host", needs);
-}
-
-aq_status aq_needs_check_disk(const aq_needs *needs, const char *path) {
-    char *folder = strdup(path), *above = folder;
-    AQ_REQUIRE(folder, AQ_MEMORY, "out of memory");
-    while (access(above, F_OK) != 0 && strcmp(above, ".") != 0 && strcmp(above, "/") != 0)
-        above = dirname(above);
-    struct statvfs found;
-    bool known = statvfs(above, &found) == 0 && found.f_blocks > 0; /* /proc has none */
-    free(folder);
-    if (!known) return AQ_OK;
-    size_t room = (size_t)found.f_bavail * found.f_frsize;
-    AQ_REQUIRE(needs->disk <= room, AQ_IO,
-               "%s: the run's files need about %.2f GB, but its file system has %.2f GB left", path,
-               gigabytes(needs->disk), gigabytes(room));
-    return AQ_OK;
+size_t aq_needs_compute(const aq_memory_needs *needs) {
+    return larger(needs->forward, larger(needs->fit, needs->tuning));
 }

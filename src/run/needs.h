@@ -1,8 +1,8 @@
-/* What a quantize job needs of memory and disk, estimated from shapes, and whether it is there.
+/* What a quantize job needs of memory and disk, counted from shapes and settings.
  *
- * The estimates name the largest simultaneous use and leave out what is small (norms, codebooks of
- * one block, libraries), so a job that passes may still run out; one that fails the check would
- * have run out for sure.
+ * One count for two uses: the check before a job starts (run/room.h) and `aqlm-mpi plan`. It adds
+ * up what is allocated at the same time in each stage of a block, and so follows model/ and quant/:
+ * tests/test_needs.c holds it against what the backend says was taken.
  */
 #ifndef AQ_RUN_NEEDS_H
 #define AQ_RUN_NEEDS_H
@@ -10,31 +10,43 @@
 #include "model/shape.h"
 #include "run/config.h"
 
-/* All in bytes. */
-typedef struct aq_needs {
-    size_t weights;     /* of one block, dense */
-    size_t forward;     /* a forward pass's tape, and Gram sums, beside the weights */
-    size_t fit;         /* the largest linear's fit, with the Gram sums */
-    size_t tuning;      /* gradients, tape, codes */
-    size_t activations; /* at two boundaries, of all sequences */
-    size_t snapshot;    /* all files of one (run/snapshots.h) */
-    size_t disk;        /* block files, the gathered file and snapshots */
-} aq_needs;
+/* How many processes work, and where. */
+typedef struct aq_layout {
+    size_t ranks, node_ranks; /* in all, on one node */
+    size_t device_ranks;      /* that share one backend's memory: a GPU, or the node */
+    size_t team;              /* ranks that share a block */
+    bool cuda;                /* ops take scratch memory of their own there */
+} aq_layout;
 
-void aq_needs_of(const aq_model_shape *shape, const aq_config *config, aq_needs *needs);
+/* Bytes of one rank, in the backend's memory unless said otherwise. A stage's are the most that is
+ * taken at a time in it: the dense block included, activations of all sequences not. */
+typedef struct aq_memory_needs {
+    size_t weights;  /* of one dense block */
+    size_t forward;  /* tape, Gram sums */
+    size_t fit;      /* of the linear that takes most: solver, search, k-means, Gram matrices */
+    size_t tuning;   /* gradients, tape, codes, parameters with their moments */
+    size_t boundary; /* activations at one boundary, of this rank's sequences: two are held */
+} aq_memory_needs;
+
+/* Bytes of the whole job's files. */
+typedef struct aq_disk_needs {
+    size_t blocks, gathered; /* block files; model.aqlm.h5 */
+    size_t states;           /* of the blocks that are in work */
+    size_t snapshot;         /* all files of one (run/snapshots.h) */
+    size_t snapshots;        /* as many as there are at a time, at most */
+} aq_disk_needs;
+
+void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
+                        const aq_layout *layout, aq_memory_needs *needs);
+void aq_disk_needs_of(const aq_model_shape *shape, const aq_config *config, const aq_layout *layout,
+                      aq_disk_needs *needs);
 
 /* The most that lies in the backend's memory at a time, without activations. */
-size_t aq_needs_compute(const aq_needs *needs);
+size_t aq_needs_compute(const aq_memory_needs *needs);
 
-/* MEMORY, with what is needed and what is free, if `sharers` processes like this one do not fit
- * into the backend's memory (or activations into the host's). *activation_bytes: how much of the
- * backend's memory activations may take (run.device_memory, or half of this process's share; all of
- * it where the backend computes in host memory). */
-aq_status aq_needs_check_memory(const aq_needs *needs, const aq_config *config, aq_backend *backend,
-                                int sharers, size_t *activation_bytes);
+size_t aq_disk_needs_total(const aq_disk_needs *needs);
 
-/* IO, with both numbers, if the file system that holds `path` (or its nearest folder that exists)
- * has less room than the job's files take. */
-aq_status aq_needs_check_disk(const aq_needs *needs, const char *path);
+/* Codes, codebooks and scales of one block as its file holds them. */
+size_t aq_coded_file_bytes(const aq_model_shape *shape, const aq_scheme *scheme);
 
 #endif

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "run/needs.h"
+#include "run/room.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,22 +26,25 @@ static aq_status read_tokens(aq_session *session) {
     return aq_tokens_read(config->calibration.tokens, &cut, &session->tokens);
 }
 
-static aq_status check_room(aq_session *session, int sharers) {
-    aq_needs needs;
-    aq_needs_of(&session->source->shape, session->config, &needs);
-    AQ_TRY(aq_needs_check_memory(&needs, session->config, session->backend, sharers,
-                                 &session->activation_bytes));
-    return aq_needs_check_disk(&needs, session->config->output);
+static aq_status check_room(aq_session *session, const aq_layout *layout) {
+    const aq_model_shape *shape = &session->source->shape;
+    aq_memory_needs memory;
+    aq_disk_needs disk;
+    aq_memory_needs_of(shape, session->config, layout, &memory);
+    aq_disk_needs_of(shape, session->config, layout, &disk);
+    AQ_TRY(aq_room_check_memory(&memory, layout, session->config, session->backend,
+                                &session->activation_bytes));
+    return aq_room_check_disk(aq_disk_needs_total(&disk), session->config->output);
 }
 
-aq_status aq_session_open(const aq_config *config, aq_backend *backend, int sharers,
+aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq_layout *layout,
                           aq_session *session) {
-    *session = (aq_session){.config = config, .backend = backend};
+    *session = (aq_session){.config = config, .backend = backend, .layout = *layout};
     aq_status status;
     AQ_STEP(aq_dense_source_open(config->model, &session->source));
     AQ_STEP(check_scheme(&config->quantizer.scheme, &session->source->shape));
     AQ_STEP(read_tokens(session));
-    AQ_STEP(check_room(session, sharers));
+    AQ_STEP(check_room(session, layout));
     AQ_STEP(aq_run_directory_open(config, session->source, &session->tokens, &session->directory));
     session->snapshots = (aq_snapshots){.directory = &session->directory,
                                         .every = (size_t)config->run.snapshot_every,

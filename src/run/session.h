@@ -7,12 +7,14 @@
 #define AQ_RUN_SESSION_H
 
 #include "run/block_feed.h"
+#include "run/needs.h"
 #include "run/quantize_block.h"
 
 typedef struct aq_session {
     const aq_config *config; /* borrowed, resolved */
     aq_backend *backend;     /* borrowed */
-    aq_source *source;       /* owned, as everything below */
+    aq_layout layout;
+    aq_source *source; /* owned, as everything below */
     aq_tokens tokens;
     aq_run_directory directory;
     size_t activation_bytes; /* of the backend's memory for the feed */
@@ -24,9 +26,9 @@ typedef struct aq_session {
 } aq_session;
 
 /* Opens the model and the tokens and checks all that can be checked before anything is computed:
- * the scheme against every linear, memory for `sharers` processes like this one, room on the disk.
+ * the scheme against every linear, memory for the processes of `layout`, room on the disk.
  * Writes nothing. */
-aq_status aq_session_open(const aq_config *config, aq_backend *backend, int sharers,
+aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq_layout *layout,
                           aq_session *session);
 void aq_session_close(aq_session *session);
 
