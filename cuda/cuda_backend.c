@@ -72,22 +72,6 @@ static void cuda_release(aq_backend *backend, void *data) {
     cudaFreeAsync(data, state_of(backend)->stream);
 }
 
-static aq_status cuda_allocate_host(aq_backend *backend, size_t bytes, void **data) {
-    (void)backend;
-    cudaError_t code = cudaHostAlloc(data, bytes, cudaHostAllocDefault);
-    if (code == cudaSuccess) return AQ_OK;
-    *data = NULL;
-    cudaGetLastError();
-    return AQ_FAIL(code == cudaErrorMemoryAllocation ? AQ_MEMORY : AQ_DEVICE,
-                   "%.3f GB of pinned host memory cannot be had: %s", 1e-9 * (double)bytes,
-                   cudaGetErrorString(code));
-}
-
-static void cuda_release_host(aq_backend *backend, void *data) {
-    cuda_finish(backend);
-    cudaFreeHost(data);
-}
-
 static aq_status cuda_pin_host(aq_backend *backend, void *data, size_t bytes) {
     (void)backend;
     CUDA_TRY(cudaHostRegister(data, bytes, cudaHostRegisterDefault));
@@ -136,8 +120,6 @@ static void cuda_close(aq_backend *backend) {
 static const aq_ops cuda_ops = {
     .allocate = cuda_allocate,
     .release = cuda_release,
-    .allocate_host = cuda_allocate_host,
-    .release_host = cuda_release_host,
     .pin_host = cuda_pin_host,
     .unpin_host = cuda_unpin_host,
     .upload = cuda_upload,

@@ -113,20 +113,6 @@ static void the_backend_tells_the_most_that_was_taken(void) {
     CU_ASSERT_EQUAL(after, during);
 }
 
-static void host_memory_can_be_used(void) {
-    void *data;
-    AQ_CHECK(aq_host_new(aq_test_backend(), 1000, &data));
-    memset(data, 3, 1000);
-    aq_tensor x;
-    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(1000), &x));
-    AQ_CHECK(aq_tensor_upload(&x, data, 1000));
-    uint8_t *back = aq_test_host(&x);
-    CU_ASSERT_EQUAL(memcmp(back, data, 1000), 0);
-    free(back);
-    aq_tensor_free(&x);
-    aq_host_free(aq_test_backend(), data);
-}
-
 static void pinned_memory_can_be_used(void) {
     enum { BYTES = 8192 };
     unsigned char *data = aligned_alloc(4096, BYTES);
@@ -179,7 +165,6 @@ int main(int argc, char **argv) {
                                     AQ_CASE(too_much_memory_is_an_error_with_the_size),
                                     AQ_CASE(the_backend_tells_its_memory),
                                     AQ_CASE(the_backend_tells_the_most_that_was_taken),
-                                    AQ_CASE(host_memory_can_be_used),
                                     AQ_CASE(pinned_memory_can_be_used),
                                     AQ_CASE(finish_waits_without_error),
                                     AQ_CASE(types_have_names_and_sizes),

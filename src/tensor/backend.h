@@ -20,9 +20,6 @@ typedef struct aq_ops {
     /* memory: */
     aq_status (*allocate)(aq_backend *, size_t bytes, void **data);
     void (*release)(aq_backend *, void *data);
-    aq_status (*allocate_host)(aq_backend *, size_t bytes,
-                               void **data); /* pinned where that helps */
-    void (*release_host)(aq_backend *, void *data);
     aq_status (*pin_host)(aq_backend *, void *data, size_t bytes);
     void (*unpin_host)(aq_backend *, void *data);
     aq_status (*upload)(aq_backend *, void *target, const void *host, size_t bytes);

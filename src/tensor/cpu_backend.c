@@ -103,8 +103,6 @@ static void close_backend(aq_backend *backend) {
 
 static const aq_ops cpu_ops = {.allocate = allocate,
                                .release = release,
-                               .allocate_host = allocate,
-                               .release_host = release,
                                .pin_host = pin,
                                .unpin_host = unpin,
                                .upload = upload,

@@ -27,14 +27,6 @@ aq_status aq_backend_peak(aq_backend *backend, size_t *bytes) {
     return backend->ops->peak(backend, bytes);
 }
 
-aq_status aq_host_new(aq_backend *backend, size_t bytes, void **data) {
-    return backend->ops->allocate_host(backend, bytes, data);
-}
-
-void aq_host_free(aq_backend *backend, void *data) {
-    if (data) backend->ops->release_host(backend, data);
-}
-
 aq_status aq_host_pin(aq_backend *backend, void *data, size_t bytes) {
     return backend->ops->pin_host(backend, data, bytes);
 }

@@ -46,17 +46,12 @@ aq_status aq_finish(aq_backend *backend);
 aq_status aq_backend_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes);
 
 /* The most bytes that were taken of that memory at a time since the backend was opened: tensors
- * and, on CUDA, scratch memory of ops and cuBLAS's workspace (not the driver's own); on the CPU,
- * host memory of aq_host_new too. */
+ * and, on CUDA, scratch memory of ops and cuBLAS's workspace (not the driver's own). */
 aq_status aq_backend_peak(aq_backend *backend, size_t *bytes);
 
-/* Host memory that the backend reaches fastest (pinned for CUDA, 64-byte aligned for the CPU). */
-aq_status aq_host_new(aq_backend *backend, size_t bytes, void **data);
-void aq_host_free(aq_backend *backend, void *data);
-
-/* Makes other host memory (page-aligned, also shared with other processes) as fast for the backend
- * as its own; the contents stay. Unpinned memory is moved too, only slower: a failure may be
- * ignored. To be unpinned before it is unmapped; unpinning waits for what is queued. */
+/* Makes host memory (page-aligned, also shared with other processes) as fast for the backend's
+ * transfers as can be; the contents stay. Unpinned memory is moved too, only slower: a failure may
+ * be ignored. To be unpinned before it is unmapped; unpinning waits for what is queued. */
 aq_status aq_host_pin(aq_backend *backend, void *data, size_t bytes);
 void aq_host_unpin(aq_backend *backend, void *data);
 
