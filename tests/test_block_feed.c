@@ -65,8 +65,7 @@ static aq_block_feed seated_feed(const aq_feed_fixture *made, relay_table *table
                                    .offer = seat_offer,
                                    .withdraw = seat_withdraw,
                                    .fetch = seat_fetch,
-                                   .forwarded = seat_forwarded,
-                                   .forwarded_state = seat};
+                                   .forwarded = seat_forwarded};
     aq_block_feed feed = aq_test_feed(made, false, device_bytes);
     feed.settings.handover = &seat->handover;
     table->boundaries[team] = AQ_NO_BOUNDARY;

@@ -214,7 +214,7 @@ aq_status aq_block_feed_forwarded(aq_block_feed *feed) {
     }
     feed->made = boundary;
     feed->forwards++;
-    if (handover) AQ_TRY(handover->forwarded(handover->forwarded_state, feed->at));
+    if (handover) AQ_TRY(handover->forwarded(handover->state, feed->at));
     bool read_next = !last && !feed->settings.quantized;
     return read_next ? keep_snapshot(feed, boundary, &feed->outputs) : AQ_OK;
 }

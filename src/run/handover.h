@@ -27,8 +27,8 @@ typedef struct aq_task {
 
 /* All but `forwarded` concern this rank's sequences of a boundary. Called by the main thread. */
 typedef struct aq_handover {
-    void *state; /* of the first three */
-    int team;    /* this rank's */
+    void *state;
+    int team; /* this rank's */
 
     /* The segment (borrowed until withdrawn) holds boundary `boundary` from now on, for whoever
      * asks. One offer at a time. */
@@ -46,8 +46,7 @@ typedef struct aq_handover {
 
     /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next
      * one. */
-    aq_status (*forwarded)(void *forwarded_state, size_t block);
-    void *forwarded_state;
+    aq_status (*forwarded)(void *state, size_t block);
 } aq_handover;
 
 #endif
