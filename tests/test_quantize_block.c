@@ -110,9 +110,10 @@ static void reported_error_is_that_of_the_held_out_sequences(void) {
     AQ_CHECK(quantize(&made, &coded, &report));
     double held_out, all;
     AQ_CHECK(aq_coded_block_decode(&coded, &made.block));
-    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets, SEQUENCES - HELD_OUT,
-                            HELD_OUT, &held_out));
-    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets, 0, SEQUENCES, &all));
+    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets,
+                            (aq_rows){SEQUENCES - HELD_OUT, HELD_OUT}, aq_team_alone(), &held_out));
+    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets, (aq_rows){0, SEQUENCES},
+                            aq_team_alone(), &all));
     CU_ASSERT_EQUAL(coded.error, held_out);
     CU_ASSERT_NOT_EQUAL(coded.error, all);
     aq_coded_block_free(&coded);
@@ -122,7 +123,8 @@ static void reported_error_is_that_of_the_held_out_sequences(void) {
     made.settings.validation = 0;
     AQ_CHECK(quantize(&made, &coded, &report));
     AQ_CHECK(aq_coded_block_decode(&coded, &made.block));
-    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets, 0, SEQUENCES, &all));
+    AQ_CHECK(aq_block_error(&made.block, &made.inputs, &made.targets, (aq_rows){0, SEQUENCES},
+                            aq_team_alone(), &all));
     CU_ASSERT_EQUAL(coded.error, all);
     aq_coded_block_free(&coded);
     fixture_free(&made);

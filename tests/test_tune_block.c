@@ -63,8 +63,8 @@ static aq_tune_report tune(problem *self, const aq_tune_settings *settings) {
 static double held_out_error(problem *self) {
     double error;
     AQ_CHECK(aq_coded_block_decode(&self->coded, &self->block));
-    AQ_CHECK(aq_block_error(&self->block, &self->inputs, &self->targets, TRAINING,
-                            SEQUENCES - TRAINING, &error));
+    AQ_CHECK(aq_block_error(&self->block, &self->inputs, &self->targets,
+                            (aq_rows){TRAINING, SEQUENCES - TRAINING}, aq_team_alone(), &error));
     return error;
 }
 
@@ -172,7 +172,8 @@ static void without_held_out_sequences_the_training_error_decides(void) {
     settings.training = SEQUENCES;
     aq_tune_report report = tune(&self, &settings);
     double error;
-    AQ_CHECK(aq_block_error(&self.block, &self.inputs, &self.targets, 0, SEQUENCES, &error));
+    AQ_CHECK(aq_block_error(&self.block, &self.inputs, &self.targets, (aq_rows){0, SEQUENCES},
+                            aq_team_alone(), &error));
     CU_ASSERT_DOUBLE_EQUAL(report.best_error, error, 1e-12);
     CU_ASSERT_TRUE(report.best_error < report.start_error);
     free_problem(&self);
@@ -308,11 +309,12 @@ static void a_start_that_is_not_finite_fails(void) {
 static void a_dense_block_has_no_error_but_rounding(void) {
     problem self = new_problem(aq_test_backend());
     double error;
-    AQ_CHECK(aq_block_error(&self.block, &self.inputs, &self.targets, 0, SEQUENCES, &error));
+    AQ_CHECK(aq_block_error(&self.block, &self.inputs, &self.targets, (aq_rows){0, SEQUENCES},
+                            aq_team_alone(), &error));
     CU_ASSERT_TRUE(error > 0 && error < 1e-5);
-    AQ_CHECK_FAILS(
-        aq_block_error(&self.block, &self.inputs, &self.targets, SEQUENCES - 1, 2, &error),
-        AQ_INVALID, "2 sequences from 31 on, of 32");
+    AQ_CHECK_FAILS(aq_block_error(&self.block, &self.inputs, &self.targets,
+                                  (aq_rows){SEQUENCES - 1, 2}, aq_team_alone(), &error),
+                   AQ_INVALID, "2 sequences from 31 on, of 32");
     free_problem(&self);
 }
 

@@ -28,6 +28,19 @@ static aq_status make_buffers(aq_comparison *comparison) {
     return aq_tensor_zeros(inputs->backend, AQ_F64, AQ_DIMS(2), &comparison->sums);
 }
 
+/* A session that was given other sequences than its place says would compare the wrong ones. */
+static aq_status count_sequences(aq_comparison *comparison) {
+    const aq_team *team = comparison->team;
+    size_t own = comparison->inputs->sequences;
+    double all = (double)own;
+    AQ_TRY(aq_team_sum_number(team, comparison->inputs->backend, &all));
+    comparison->sequences = (size_t)all;
+    AQ_REQUIRE(aq_team_sequences(team, comparison->sequences) == own, AQ_SHAPE,
+               "member %d of a team of %d holds %zu of %zu sequences", team->rank, team->size, own,
+               comparison->sequences);
+    return AQ_OK;
+}
+
 aq_status aq_comparison_new(const aq_block *block, const aq_activations *inputs,
                             const aq_activations *targets, const aq_team *team,
                             aq_comparison *comparison) {
@@ -39,6 +52,7 @@ aq_status aq_comparison_new(const aq_block *block, const aq_activations *inputs,
                                   .team = team,
                                   .micro = micro < inputs->sequences ? micro : inputs->sequences};
     aq_status status = make_buffers(comparison);
+    if (status == AQ_OK) status = count_sequences(comparison);
     if (status != AQ_OK) aq_comparison_free(comparison);
     return status;
 }
@@ -76,17 +90,18 @@ aq_status aq_comparison_read(aq_comparison *comparison, aq_difference *sums) {
     return aq_fill(0, &comparison->sums);
 }
 
-aq_status aq_comparison_measure(aq_comparison *comparison, size_t first, size_t count,
-                                aq_difference *sums) {
-    size_t micro = comparison->micro, sequences = comparison->inputs->sequences;
-    AQ_REQUIRE(count > 0 && first < sequences && count <= sequences - first, AQ_INVALID,
-               "%zu sequences from %zu on, of %zu", count, first, sequences);
+aq_status aq_comparison_measure(aq_comparison *comparison, aq_rows range, aq_difference *sums) {
+    const aq_team *team = comparison->team;
+    size_t micro = comparison->micro, sequences = comparison->sequences;
+    AQ_REQUIRE(range.count > 0 && range.first < sequences && range.count <= sequences - range.first,
+               AQ_INVALID, "%zu sequences from %zu on, of %zu", range.count, range.first,
+               sequences);
     AQ_TRY(aq_fill(0, &comparison->sums));
-    size_t stride = micro * (size_t)comparison->team->size;
-    for (size_t done = micro * (size_t)comparison->team->rank; done < count; done += stride) {
-        size_t batch = count - done < micro ? count - done : micro;
+    size_t end = aq_team_sequences(team, range.first + range.count);
+    for (size_t done = aq_team_sequences(team, range.first); done < end; done += micro) {
+        size_t batch = end - done < micro ? end - done : micro;
         aq_tensor y;
-        AQ_TRY(aq_comparison_batch(comparison, comparison->all + first + done, batch, 1, &y));
+        AQ_TRY(aq_comparison_batch(comparison, comparison->all + done, batch, 1, &y));
     }
     return aq_comparison_read(comparison, sums);
 }
@@ -96,11 +111,12 @@ double aq_relative_error(const aq_difference *sums) {
 }
 
 aq_status aq_block_error(const aq_block *block, const aq_activations *inputs,
-                         const aq_activations *targets, size_t first, size_t count, double *error) {
+                         const aq_activations *targets, aq_rows range, const aq_team *team,
+                         double *error) {
     aq_comparison comparison;
-    AQ_TRY(aq_comparison_new(block, inputs, targets, aq_team_alone(), &comparison));
+    AQ_TRY(aq_comparison_new(block, inputs, targets, team, &comparison));
     aq_difference sums;
-    aq_status status = aq_comparison_measure(&comparison, first, count, &sums);
+    aq_status status = aq_comparison_measure(&comparison, range, &sums);
     aq_comparison_free(&comparison);
     if (status == AQ_OK) *error = aq_relative_error(&sums);
     return status;

@@ -87,6 +87,18 @@ aq_status aq_tokens_read(const char *path, const aq_token_cut *cut, aq_tokens *t
     return aq_error_at(status, "%s", path);
 }
 
+aq_status aq_tokens_take_part(aq_tokens *tokens, size_t member, size_t members) {
+    AQ_REQUIRE(tokens->sequences >= members, AQ_INVALID,
+               "%zu sequences cannot be shared out in a team of %zu ranks", tokens->sequences,
+               members);
+    size_t length = tokens->length, own = 0;
+    for (size_t sequence = member; sequence < tokens->sequences; sequence += members, own++)
+        memmove(tokens->data + own * length, tokens->data + sequence * length,
+                length * sizeof *tokens->data);
+    tokens->sequences = own;
+    return AQ_OK;
+}
+
 void aq_tokens_free(aq_tokens *tokens) {
     free(tokens->data);
     *tokens = (aq_tokens){0};

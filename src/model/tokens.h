@@ -30,6 +30,10 @@ typedef struct aq_token_cut {
 aq_status aq_tokens_read(const char *path, const aq_token_cut *cut, aq_tokens *tokens);
 void aq_tokens_free(aq_tokens *tokens);
 
+/* Keeps every `members`-th sequence from number `member` on (tensor/team.h). INVALID if that leaves
+ * a member without any. */
+aq_status aq_tokens_take_part(aq_tokens *tokens, size_t member, size_t members);
+
 /* A hash of the sequences, so that a run can be recognized whatever the file is called. */
 uint64_t aq_tokens_hash(const aq_tokens *tokens);
 

@@ -16,16 +16,16 @@ typedef struct block_tuner {
     const aq_tune_settings *settings;
     aq_comparison comparison;
     aq_parameters parameters;
-    uint32_t *order;      /* of the training sequences in an epoch */
+    uint32_t *order;      /* of the training sequences in an epoch, stratum by stratum */
+    uint32_t *batch;      /* own sequences of the batch at work, numbered as this member does */
     double target_square; /* mean square of all training targets */
     aq_adam_step adam;
     double start; /* aq_seconds */
     aq_tune_report *report;
 } block_tuner;
 
-static aq_status check_settings(const aq_tune_settings *settings, size_t sequences) {
-    AQ_REQUIRE(settings->training >= 1 && settings->training <= sequences, AQ_INVALID,
-               "%zu training sequences of %zu", settings->training, sequences);
+static aq_status check_settings(const aq_tune_settings *settings) {
+    AQ_REQUIRE(settings->training >= 1, AQ_INVALID, "tuning without a training sequence");
     AQ_REQUIRE(settings->epochs >= 0 && settings->batch >= 1 && settings->patience >= 1, AQ_INVALID,
                "tuning of %d epochs with batches of %d and a patience of %d", settings->epochs,
                settings->batch, settings->patience);
@@ -42,54 +42,94 @@ static aq_status tuner_new(block_tuner *tuner, const aq_activations *inputs,
                                  .beta2 = 0.95f,
                                  .epsilon = 1e-8f};
     tuner->order = malloc(settings->training * sizeof *tuner->order);
-    AQ_REQUIRE(tuner->order, AQ_MEMORY, "no memory for the order of %zu sequences",
+    tuner->batch = malloc(settings->training * sizeof *tuner->batch);
+    AQ_REQUIRE(tuner->order && tuner->batch, AQ_MEMORY, "no memory for the order of %zu sequences",
                settings->training);
     AQ_TRY(aq_comparison_new(tuner->block, inputs, targets, team, &tuner->comparison));
+    AQ_REQUIRE(settings->training <= tuner->comparison.sequences, AQ_INVALID,
+               "%zu training sequences of %zu", settings->training, tuner->comparison.sequences);
     return aq_parameters_new(tuner->coded, tuner->block, &tuner->parameters);
 }
 
 static void tuner_free(block_tuner *tuner) {
     free(tuner->order);
+    free(tuner->batch);
     aq_comparison_free(&tuner->comparison);
     aq_parameters_free(&tuner->parameters);
 }
 
-/* Adds the gradients of the batch's loss: mean squared difference over target_square. */
-static aq_status add_gradients(block_tuner *tuner, const uint32_t *batch, size_t count) {
+/* Adds the gradients of own sequences: the loss is the mean squared difference of all `count`
+ * sequences of the batch over target_square. */
+static aq_status add_gradients(block_tuner *tuner, size_t own, size_t count) {
     aq_comparison *comparison = &tuner->comparison;
     const aq_activations *inputs = comparison->inputs;
-    size_t micro = comparison->micro, stride = micro * (size_t)comparison->team->size;
     double values = (double)count * (double)inputs->length * (double)inputs->hidden;
     float factor = (float)(2 / (values * tuner->target_square));
-    for (size_t done = micro * (size_t)comparison->team->rank; done < count; done += stride) {
-        size_t part = count - done < micro ? count - done : micro;
+    for (size_t done = 0; done < own; done += comparison->micro) {
+        size_t part = own - done < comparison->micro ? own - done : comparison->micro;
         aq_tensor dy;
-        AQ_TRY(aq_comparison_batch(comparison, batch + done, part, factor, &dy));
+        AQ_TRY(aq_comparison_batch(comparison, tuner->batch + done, part, factor, &dy));
         AQ_TRY(aq_block_backward(tuner->block, part, inputs->length, &comparison->tape, &dy,
                                  &tuner->parameters.grad));
     }
     return AQ_OK;
 }
 
-static aq_status optimizer_step(block_tuner *tuner, const uint32_t *batch, size_t count) {
+static aq_status optimizer_step(block_tuner *tuner, size_t own, size_t count) {
     AQ_TRY(aq_coded_block_decode(tuner->coded, tuner->block));
     AQ_TRY(aq_parameters_zero_grad(&tuner->parameters));
-    AQ_TRY(add_gradients(tuner, batch, count));
+    AQ_TRY(add_gradients(tuner, own, count));
     tuner->adam.step++;
     return aq_parameters_step(&tuner->parameters, &tuner->adam, tuner->comparison.team);
+}
+
+/* ---- batches ---- */
+
+/* Stratum k of `batch` strata holds the training sequences k, k + batch, k + 2 batch ...; a batch
+ * takes one of each. So the batches are the same for a team of any size, and where the size divides
+ * the batch, members have equal parts of it. */
+static aq_rows stratum_of(const aq_tune_settings *settings, size_t k) {
+    size_t batch = (size_t)settings->batch;
+    size_t each = settings->training / batch, longer = settings->training % batch;
+    return (aq_rows){.first = k * each + (k < longer ? k : longer), .count = each + (k < longer)};
+}
+
+static void order_epoch(block_tuner *tuner, int epoch) {
+    const aq_tune_settings *settings = tuner->settings;
+    uint64_t seed = aq_random(settings->seed, AQ_STREAM_BATCHES, (uint64_t)epoch);
+    for (size_t k = 0; k < (size_t)settings->batch; k++) {
+        aq_rows stratum = stratum_of(settings, k);
+        if (stratum.count == 0) break; /* nor have those behind any */
+        aq_random_order(aq_random(seed, AQ_STREAM_BATCHES, k), AQ_STREAM_BATCHES,
+                        (uint32_t)stratum.count, tuner->order + stratum.first);
+    }
+}
+
+/* The own sequences of batch number `step` into tuner->batch; *count of all members. */
+static size_t take_batch(block_tuner *tuner, size_t step, size_t *count) {
+    const aq_tune_settings *settings = tuner->settings;
+    const aq_team *team = tuner->comparison.team;
+    size_t batch = (size_t)settings->batch, size = (size_t)team->size, own = 0;
+    *count = 0;
+    for (size_t k = 0; k < batch; k++) {
+        aq_rows stratum = stratum_of(settings, k);
+        if (step >= stratum.count) break; /* those behind are no longer */
+        size_t sequence = tuner->order[stratum.first + step] * batch + k;
+        ++*count;
+        if (sequence % size == (size_t)team->rank)
+            tuner->batch[own++] = (uint32_t)(sequence / size);
+    }
+    return own;
 }
 
 /* *error is that of the training sequences, each measured in the step that used it. */
 static aq_status train_epoch(block_tuner *tuner, int epoch, double *error) {
     const aq_tune_settings *settings = tuner->settings;
-    size_t training = settings->training, batch = (size_t)settings->batch;
-    int steps = (int)((training - 1) / batch + 1);
-    aq_random_order(aq_random(settings->seed, AQ_STREAM_BATCHES, (uint64_t)epoch),
-                    AQ_STREAM_BATCHES, (uint32_t)training, tuner->order);
+    int steps = (int)((settings->training - 1) / (size_t)settings->batch + 1);
+    order_epoch(tuner, epoch);
     for (int step = 0; step < steps; step++) {
-        size_t first = (size_t)step * batch;
-        size_t count = training - first < batch ? training - first : batch;
-        AQ_TRY(optimizer_step(tuner, tuner->order + first, count));
+        size_t count, own = take_batch(tuner, (size_t)step, &count);
+        AQ_TRY(optimizer_step(tuner, own, count));
         AQ_TRY(aq_watch_step(settings->watch, "tuning", (epoch - 1) * steps + step + 1,
                              settings->epochs * steps));
     }
@@ -99,16 +139,16 @@ static aq_status train_epoch(block_tuner *tuner, int epoch, double *error) {
     return AQ_OK;
 }
 
+/* ---- epochs ---- */
+
 /* The error that decides, of the present values: on the held-out sequences, without any on the
  * training sequences. */
 static aq_status deciding_error(block_tuner *tuner, double *error) {
-    size_t training = tuner->settings->training, all = tuner->comparison.inputs->sequences;
+    size_t training = tuner->settings->training, all = tuner->comparison.sequences;
+    const aq_rows trained = {0, training}, held_out = {training, all - training};
     aq_difference sums;
     AQ_TRY(aq_coded_block_decode(tuner->coded, tuner->block));
-    if (training < all)
-        AQ_TRY(aq_comparison_measure(&tuner->comparison, training, all - training, &sums));
-    else
-        AQ_TRY(aq_comparison_measure(&tuner->comparison, 0, training, &sums));
+    AQ_TRY(aq_comparison_measure(&tuner->comparison, training < all ? held_out : trained, &sums));
     *error = aq_relative_error(&sums);
     return AQ_OK;
 }
@@ -125,7 +165,7 @@ static aq_status measure_start(block_tuner *tuner) {
     double values = (double)training * (double)inputs->length * (double)inputs->hidden, error;
     AQ_TRY(deciding_error(tuner, &error));
     aq_difference sums;
-    AQ_TRY(aq_comparison_measure(&tuner->comparison, 0, training, &sums));
+    AQ_TRY(aq_comparison_measure(&tuner->comparison, (aq_rows){0, training}, &sums));
     tuner->target_square = sums.target / values;
     AQ_REQUIRE(isfinite(error) && isfinite(sums.difference) && tuner->target_square > 0, AQ_NUMERIC,
                "the error before block tuning is %g, the targets' mean square %g", error,
@@ -146,9 +186,10 @@ static aq_status retry_slower(block_tuner *tuner, int epoch) {
     tuner->report->retries++;
     tuner->adam.step = 0;
     tuner->adam.learning_rate /= 10;
-    aq_log_warn("block tuning: the error of epoch %d is not finite; going back to epoch %d with a "
-                "learning rate of %g",
-                epoch, tuner->report->best_epoch, (double)tuner->adam.learning_rate);
+    if (tuner->comparison.team->rank == 0)
+        aq_log_warn("block tuning: the error of epoch %d is not finite; going back to epoch %d "
+                    "with a learning rate of %g",
+                    epoch, tuner->report->best_epoch, (double)tuner->adam.learning_rate);
     return AQ_OK;
 }
 
@@ -219,7 +260,7 @@ aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activat
                         const aq_activations *targets, const aq_tune_settings *settings,
                         const aq_team *team, aq_tune_report *report) {
     *report = (aq_tune_report){0};
-    AQ_TRY(check_settings(settings, inputs->sequences));
+    AQ_TRY(check_settings(settings));
     block_tuner tuner = {.coded = coded,
                          .block = block,
                          .settings = settings,

@@ -21,9 +21,14 @@ typedef struct bench {
     aq_gram_sum grams[AQ_TAP_COUNT];
     bool taken_up[AQ_LINEAR_COUNT]; /* fitted by an earlier process */
     aq_watch watch;
-    size_t training; /* sequences that Gram sums and tuning see */
+    size_t training; /* the first so many of all sequences: Gram sums and tuning see them */
     double weights;  /* of the block */
 } bench;
+
+/* What all members know one tells. */
+static bool leads(const bench *self) {
+    return self->team->rank == 0;
+}
 
 static aq_status watch_step(const aq_watch *watch, const char *phase, int done, int total) {
     const bench *self = watch->state;
@@ -36,6 +41,7 @@ static aq_status watch_step(const aq_watch *watch, const char *phase, int done, 
 static void watch_epoch(const aq_watch *watch, int epoch, double training_error,
                         double validation_error, double seconds) {
     const bench *self = watch->state;
+    if (!leads(self)) return;
     const aq_epoch_event event = {.block = self->work->index,
                                   .epoch = epoch,
                                   .training_error = training_error,
@@ -57,7 +63,9 @@ static uint64_t seed_of(const bench *self, int layer) {
 
 static aq_status prepare(bench *self) {
     const aq_model_shape *shape = self->work->block->shape;
-    size_t sequences = self->work->inputs->sequences;
+    double all = (double)self->work->inputs->sequences;
+    AQ_TRY(aq_team_sum_number(self->team, self->work->inputs->backend, &all));
+    size_t sequences = (size_t)all;
     AQ_REQUIRE(self->settings->validation < sequences, AQ_INVALID,
                "calibration.validation %zu leaves none of %zu sequences to fit",
                self->settings->validation, sequences);
@@ -97,7 +105,7 @@ static int count_taken_up(const bench *self) {
 static aq_status tell_taken_up(bench *self, int epochs) {
     const aq_taken_up_event event = {
         .block = self->work->index, .layers = count_taken_up(self), .epochs = epochs};
-    if (!event.layers) return AQ_OK;
+    if (!event.layers || !leads(self)) return AQ_OK;
     aq_log_info("block %zu: %d of %d layers and %d tuning epochs taken up", event.block,
                 event.layers, AQ_LINEAR_COUNT, epochs);
     return aq_metrics_taken_up(self->settings->metrics, &event);
@@ -124,8 +132,8 @@ static aq_status run_dense(bench *self) {
                                    aq_tap_width(work->block->shape, (aq_tap)tap),
                                    &self->grams[tap]));
     const aq_tapper tapper = {.see = see_inputs, .state = self};
-    AQ_TRY(
-        aq_activations_forward(work->block, work->inputs, &tapper, self->training, work->targets));
+    AQ_TRY(aq_activations_forward(work->block, work->inputs, &tapper,
+                                  aq_team_sequences(self->team, self->training), work->targets));
     AQ_TRY(aq_finish(work->inputs->backend));
     if (work->forwarded) AQ_TRY(work->forwarded(work->state));
     aq_progress_part_done(self->settings->progress, NAN);
@@ -158,7 +166,7 @@ static aq_status tell_layer(bench *self, int linear, const aq_fit_report *fit) {
     charge(self, AQ_PHASE_CODEBOOKS, fit->seconds_codebooks);
     charge(self, AQ_PHASE_CODES, fit->seconds_codes);
     aq_progress_part_done(self->settings->progress, event.error);
-    return aq_metrics_layer(self->settings->metrics, &event);
+    return leads(self) ? aq_metrics_layer(self->settings->metrics, &event) : AQ_OK;
 }
 
 static double share_of(const bench *self, int linear) {
@@ -275,10 +283,10 @@ static aq_status round_and_measure(bench *self) {
     double start = aq_seconds();
     AQ_TRY(begin_stage(self, AQ_STAGE_WRITING, NULL, 0));
     size_t held_out = self->settings->validation;
-    size_t first = held_out ? self->training : 0, count = held_out ? held_out : self->training;
+    const aq_rows range = {held_out ? self->training : 0, held_out ? held_out : self->training};
     AQ_TRY(aq_coded_block_round(self->coded));
     AQ_TRY(aq_coded_block_decode(self->coded, work->block));
-    AQ_TRY(aq_block_error(work->block, work->inputs, work->targets, first, count,
+    AQ_TRY(aq_block_error(work->block, work->inputs, work->targets, range, self->team,
                           &self->coded->error));
     charge(self, AQ_PHASE_FORWARD, aq_seconds() - start);
     return AQ_OK;

@@ -43,11 +43,13 @@ typedef struct aq_quantize_report {
     int layers_taken_up, epochs_taken_up; /* done by an earlier process */
 } aq_quantize_report;
 
-/* *coded is made here, rounded and measured, and the caller's to free. Collective over `team`. The
- * block's error is that of the held-out sequences, or of all if none are held out. INVALID if the
- * scheme fits a linear not or validation leaves no sequence; NUMERIC, naming the linear, where
- * values are not finite. Writes an event a stage, a layer and an epoch. With settings->keep it goes
- * on from what is kept of the block, to the same bits, and keeps every layer and epoch. */
+/* *coded is made here, rounded and measured, and the caller's to free. Collective over `team`,
+ * whose members each bring the inputs of their own sequences (tensor/team.h). The block's error is
+ * that of the held-out sequences, or of all if none are held out. INVALID if the scheme fits a
+ * linear not or validation leaves no sequence; NUMERIC, naming the linear, where values are not
+ * finite. Writes an event a stage; the team's first member also one a layer and an epoch. With
+ * settings->keep it goes on from what is kept of the block, to the same bits, and keeps every layer
+ * and epoch. */
 aq_status aq_quantize_block(const aq_block_work *work, const aq_quantize_settings *settings,
                             const aq_team *team, aq_coded_block *coded, aq_quantize_report *report);
 

@@ -39,7 +39,10 @@ static aq_status check_room(aq_session *session, const aq_layout *layout) {
 
 aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq_layout *layout,
                           aq_session *session) {
-    *session = (aq_session){.config = config, .backend = backend, .layout = *layout};
+    *session = (aq_session){.config = config,
+                            .backend = backend,
+                            .layout = *layout,
+                            .team = aq_team_alone()};
     aq_status status;
     AQ_STEP(aq_dense_source_open(config->model, &session->source));
     AQ_STEP(check_scheme(&config->quantizer.scheme, &session->source->shape));
@@ -61,6 +64,13 @@ void aq_session_close(aq_session *session) {
     aq_tokens_free(&session->tokens);
     aq_source_close(session->source);
     *session = (aq_session){0};
+}
+
+aq_status aq_session_join(aq_session *session, const aq_team *team) {
+    session->team = team;
+    session->snapshots.team_size = team->size;
+    session->snapshots.member = team->rank;
+    return aq_tokens_take_part(&session->tokens, (size_t)team->rank, (size_t)team->size);
 }
 
 aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress) {
@@ -100,7 +110,7 @@ static aq_status note_forwarded(void *state) {
 static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_block *coded,
                                  aq_quantize_report *report) {
     aq_block_keep keep;
-    AQ_TRY(aq_block_keep_new(&session->directory, session->feed.at, aq_team_alone(), &keep));
+    AQ_TRY(aq_block_keep_new(&session->directory, session->feed.at, session->team, &keep));
     const aq_quantize_settings settings = {.seed = (uint64_t)session->config->run.seed,
                                            .validation =
                                                (size_t)session->config->calibration.validation,
@@ -115,7 +125,7 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
                                 .targets = &session->feed.outputs,
                                 .forwarded = note_forwarded,
                                 .state = &session->feed};
-    aq_status status = aq_quantize_block(&work, &settings, aq_team_alone(), coded, report);
+    aq_status status = aq_quantize_block(&work, &settings, session->team, coded, report);
     aq_block_keep_free(&keep);
     return status;
 }
@@ -154,7 +164,7 @@ static void attempt_free(attempt *effort) {
     aq_block_free(&effort->block);
 }
 
-static aq_status try_block(aq_session *session, attempt *effort) {
+static aq_status make_block(aq_session *session, attempt *effort) {
     double start = aq_seconds();
     const aq_stage_event begins = {.block = effort->task->block, .stage = AQ_STAGE_INPUTS};
     AQ_TRY(aq_metrics_stage(session->metrics, &begins));
@@ -166,39 +176,66 @@ static aq_status try_block(aq_session *session, attempt *effort) {
     return AQ_OK;
 }
 
+static aq_status try_block(aq_session *session, attempt *effort) {
+    return aq_team_agree(session->team, make_block(session, effort));
+}
+
+/* *relieved: somebody's activations have left the device. */
+static aq_status relieve(aq_session *session, bool *relieved) {
+    bool mine;
+    AQ_TRY(aq_block_feed_relieve(&session->feed, &mine));
+    double members = mine;
+    AQ_TRY(aq_team_sum_number(session->team, session->backend, &members));
+    *relieved = members > 0;
+    return AQ_OK;
+}
+
 /* Where activations lie changes no result, so a block may be tried again with less of them on the
  * device. */
 static aq_status try_with_less(aq_session *session, attempt *effort) {
-    bool relieved;
+    bool relieved = false, leads = session->team->rank == 0;
     attempt_free(effort);
-    aq_log_warn("block %zu: %s", effort->task->block, aq_error_text());
-    AQ_TRY(aq_block_feed_relieve(&session->feed, &relieved));
+    if (leads) aq_log_warn("block %zu: %s", effort->task->block, aq_error_text());
+    AQ_TRY(aq_team_agree(session->team, relieve(session, &relieved)));
     if (!relieved) return aq_error_at(AQ_MEMORY, "although no activations lie there");
-    aq_log_warn("block %zu: trying again with all activations in host memory", effort->task->block);
+    if (leads)
+        aq_log_warn("block %zu: trying again with all activations in host memory",
+                    effort->task->block);
     aq_status status = try_block(session, effort);
     if (status != AQ_MEMORY) return status;
     return aq_error_at(status, "although all activations lie in host memory");
 }
 
+/* By the team's first member, for all. */
+static aq_status write_block(aq_session *session, attempt *effort) {
+    double start = aq_seconds();
+    if (session->team->rank > 0) return AQ_OK;
+    AQ_TRY(aq_run_directory_write_block(&session->directory, &effort->coded));
+    AQ_TRY(aq_block_keep_discard(&session->directory, effort->task->block));
+    effort->report.seconds.seconds[AQ_PHASE_FILES] += aq_seconds() - start;
+    return AQ_OK;
+}
+
+static aq_status finish_block(aq_session *session, attempt *effort) {
+    AQ_TRY(write_block(session, effort));
+    double start = aq_seconds();
+    AQ_TRY(aq_block_feed_advance(&session->feed, &effort->block));
+    effort->report.seconds.seconds[AQ_PHASE_FORWARD] += aq_seconds() - start;
+    if (session->team->rank > 0) return AQ_OK;
+    aq_snapshots_prune(&session->snapshots);
+    return tell_block(session, &effort->coded, &effort->report);
+}
+
 aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block_outcome *outcome) {
     aq_status status;
     attempt effort = {.task = task};
-    double *seconds = effort.report.seconds.seconds;
     aq_progress_block(session->progress, task->block);
     open_feed(session);
 
     status = try_block(session, &effort);
     if (status == AQ_MEMORY) status = try_with_less(session, &effort);
     if (status != AQ_OK) goto done;
-    double start = aq_seconds();
-    AQ_STEP(aq_run_directory_write_block(&session->directory, &effort.coded));
-    AQ_STEP(aq_block_keep_discard(&session->directory, task->block));
-    seconds[AQ_PHASE_FILES] += aq_seconds() - start;
-    start = aq_seconds();
-    AQ_STEP(aq_block_feed_advance(&session->feed, &effort.block));
-    seconds[AQ_PHASE_FORWARD] += aq_seconds() - start;
-    if (session->snapshots.member == 0) aq_snapshots_prune(&session->snapshots);
-    AQ_STEP(tell_block(session, &effort.coded, &effort.report));
+    AQ_STEP(aq_team_agree(session->team, finish_block(session, &effort)));
     *outcome = (aq_block_outcome){.error = effort.coded.error, .seconds = effort.report.seconds};
 done:
     attempt_free(&effort);

@@ -20,6 +20,7 @@ typedef struct aq_session {
     size_t activation_bytes; /* of the backend's memory for the feed */
     aq_metrics *metrics;
     aq_progress *progress;       /* borrowed, or NULL */
+    const aq_team *team;         /* borrowed: shares every block */
     const aq_handover *handover; /* borrowed, or NULL: no other team */
     aq_snapshots snapshots;      /* what this rank writes and reads */
     aq_block_feed feed;          /* empty before the first block */
@@ -32,6 +33,11 @@ aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq
                           aq_session *session);
 void aq_session_close(aq_session *session);
 
+/* Makes the session that of a member of `team` (borrowed; without this call, of the team of one),
+ * with its part of the calibration sequences. Before the first block. INVALID if there are fewer
+ * sequences than members. */
+aq_status aq_session_join(aq_session *session, const aq_team *team);
+
 /* Opens metrics.jsonl in the prepared run directory for events of `rank`. */
 aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress);
 
@@ -42,7 +48,8 @@ typedef struct aq_block_outcome {
 } aq_block_outcome;
 
 /* Quantizes the task's block and writes its file and its event (run/handover.h: where its inputs
- * come from). A backend that runs out of memory gets another chance with all activations in host
+ * come from). Collective over the team, whose first member writes; all get the same status. A
+ * backend that runs out of memory gets another chance with all activations in host
  * memory, which the log says. */
 aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block_outcome *outcome);
 
