@@ -40,6 +40,12 @@ void aq_job_print_json(json_t *object, size_t flags);
  * first rank prints. */
 int aq_job_fail(void);
 
+/* From now on a fault of a mapped file, of whatever thread, writes "aqlm-mpi: error: a file that is
+ * being read was truncated or its storage failed (PATH)" to stderr and ends the process with 1.
+ * Other causes of SIGBUS end it as if they were not caught. MPI_Init must come before: it catches
+ * SIGBUS too. */
+void aq_job_catch_map_faults(void);
+
 /* Prints "aqlm-mpi: <last error's text>; to go on: <the command that started these ranks>" to
  * stderr and returns 75. Under a launcher only the first rank prints. */
 int aq_job_stopped(int ranks);

@@ -78,6 +78,7 @@ static int dispatch(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     char name[] = "aqlm-mpi";
+    aq_job_catch_map_faults();
     signal(SIGXFSZ,
            SIG_IGN); /* a file that reaches a limit fails to be written: that can be told */
     if (argc > 1 && argv[1][0] != '-') {

@@ -230,6 +230,7 @@ int aq_job_quantize(int argc, char **argv) {
     aq_stop_catch();
     bool understood = aq_job_parse(&command_line, argc, argv, &options) == AQ_OK;
     bool together = aq_ranks_open(&ranks) == AQ_OK;
+    aq_job_catch_map_faults(); /* once more: Open MPI has put its own report in its place */
     int result = understood && together ? quantize_on(&options, &ranks) : aq_job_fail();
     aq_ranks_close();
     return result;

@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include "base/map_table.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -40,12 +42,17 @@ aq_status aq_file_map(const char *path, aq_map *map) {
     void *bytes = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0) : NULL;
     aq_status status = bytes == MAP_FAILED ? fail(path, "map") : AQ_OK;
     close(file);
-    if (status == AQ_OK) *map = (aq_map){.bytes = bytes, .size = size};
-    return status;
+    if (status != AQ_OK) return status;
+    *map = (aq_map){.bytes = bytes, .size = size};
+    if (bytes) aq_map_note(bytes, size, path);
+    return AQ_OK;
 }
 
 void aq_file_unmap(aq_map *map) {
-    if (map->bytes) munmap((void *)(uintptr_t)map->bytes, map->size);
+    if (map->bytes) {
+        aq_map_forget(map->bytes);
+        munmap((void *)(uintptr_t)map->bytes, map->size);
+    }
     *map = (aq_map){0};
 }
 

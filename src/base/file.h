@@ -15,7 +15,8 @@ typedef struct aq_map {
     size_t size;
 } aq_map;
 
-/* Maps a regular file; nothing is read yet. MISSING if there is none, IO otherwise. */
+/* Maps a regular file; nothing is read yet. Who reads what another process has cut off meanwhile
+ * gets SIGBUS (base/map_table.h). MISSING if there is none, IO otherwise. */
 aq_status aq_file_map(const char *path, aq_map *map);
 void aq_file_unmap(aq_map *map);
 

@@ -109,6 +109,21 @@ cp -r "$work/run" "$work/before"
 fails 'run.seed was 0 and is now 5' "${quantize[@]}" --seed 5
 diff -r "$work/run" "$work/before" >/dev/null || complain "a refused job changed the run directory"
 
+echo "== a model that is truncated while it is read"
+mkdir "$work/shrinking"
+cp "$example"/*.json "$example/model.safetensors" "$work/shrinking"
+shown="quantize of a model that shrinks"
+timeout 60 "$program" "${quantize[@]}" --set "model=$work/shrinking" --output "$work/shrunk" --quiet \
+  --set calibration.sequences=64 --set tuning.epochs=50 --set tuning.patience=50 >"$work/out" 2>"$work/err" &
+for ((i = 0; i < 300; i++)); do
+  grep -q '"stage":"fit"' "$work/shrunk/metrics.jsonl" 2>/dev/null && break
+  sleep 0.05
+done
+truncate -s 4096 "$work/shrinking/model.safetensors"
+wait $!
+[[ $? == 1 && $(wc -l <"$work/err") == 1 ]] &&
+  grep -q "was truncated or its storage failed ($work/shrinking/model.safetensors)" "$work/err" || complain "$shown"
+
 echo "== status"
 succeeds '^run: complete, 4 of 4 blocks done$' status run
 succeeds '^0 +done +0\.[0-9]+ ' status run
