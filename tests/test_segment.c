@@ -33,11 +33,15 @@ static void a_mapped_segment_is_the_same_memory(void) {
     const aq_segment_name name = name_of(&mine);
     AQ_CHECK(aq_segment_map(aq_test_backend(), &name, &other));
     CU_ASSERT(is_filled(&other) && other.shared && !mine.shared);
+    CU_ASSERT(aq_segment_is_read(&mine) && aq_segment_is_read(&other));
     ((unsigned char *)mine.data)[BYTES - 1] = 255;
     CU_ASSERT_EQUAL(((unsigned char *)other.data)[BYTES - 1], 255);
+    aq_segment_pin(&other);
     aq_segment_free(&other);
+    CU_ASSERT_FALSE(aq_segment_is_read(&mine));
     aq_segment_free(&mine);
     CU_ASSERT_PTR_NULL(mine.data);
+    CU_ASSERT_FALSE(aq_segment_is_read(&mine));
 }
 
 static void a_mapped_segment_outlives_its_maker(void) {

@@ -59,6 +59,7 @@ void aq_activations_free(aq_activations *activations) {
     aq_tensor_free(&activations->resident);
     aq_tensor_free(&activations->staging);
     aq_segment_free(&activations->segment);
+    activations->mirrored = false;
 }
 
 aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
@@ -70,7 +71,11 @@ aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
             "%zu bytes of memory for %zu bytes of activations", activations->segment.bytes,
             aq_activations_bytes(activations));
     AQ_STEP(make_resident(device_bytes, activations));
-    if (!activations->resident.data) return make_staging(activations);
+    if (!activations->resident.data) {
+        aq_segment_pin(&activations->segment);
+        AQ_STEP(make_staging(activations));
+        return AQ_OK;
+    }
     AQ_STEP(aq_tensor_upload(&activations->resident, activations->segment.data,
                              activations->segment.bytes));
     aq_activations_forget_host(activations);
@@ -80,21 +85,26 @@ done:
 }
 
 aq_status aq_activations_to_host(aq_activations *activations) {
-    if (activations->segment.data) return AQ_OK;
-    AQ_TRY(aq_segment_new(activations->backend, aq_activations_bytes(activations),
-                          &activations->segment));
-    return aq_tensor_download(&activations->resident, activations->segment.data,
-                              activations->segment.bytes);
+    aq_segment *segment = &activations->segment;
+    if (!activations->resident.data || activations->mirrored) return AQ_OK;
+    if (!segment->data)
+        AQ_TRY(aq_segment_new(activations->backend, aq_activations_bytes(activations), segment));
+    AQ_TRY(aq_tensor_download(&activations->resident, segment->data, segment->bytes));
+    activations->mirrored = true;
+    return AQ_OK;
 }
 
 void aq_activations_forget_host(aq_activations *activations) {
-    if (activations->resident.data) aq_segment_free(&activations->segment);
+    if (!activations->resident.data) return;
+    activations->mirrored = false;
+    if (aq_segment_is_read(&activations->segment)) aq_segment_free(&activations->segment);
 }
 
 aq_status aq_activations_leave_device(aq_activations *activations) {
     if (!activations->resident.data) return AQ_OK;
     AQ_TRY(aq_activations_to_host(activations));
     aq_tensor_free(&activations->resident);
+    activations->mirrored = false;
     return make_staging(activations);
 }
 
@@ -155,8 +165,8 @@ aq_status aq_activations_write(aq_activations *activations, size_t first, size_t
     AQ_REQUIRE(first + count <= activations->sequences, AQ_INVALID,
                "sequences %zu to %zu of %zu activations", first, first + count - 1,
                activations->sequences);
-    AQ_REQUIRE(!activations->segment.shared &&
-                   !(activations->resident.data && activations->segment.data),
+    AQ_REQUIRE(!activations->mirrored &&
+                   (activations->resident.data || !activations->segment.shared),
                AQ_INVALID, "activations that others read are not to be written");
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);

@@ -16,7 +16,9 @@ typedef struct aq_activations {
     aq_backend *backend; /* borrowed */
     size_t sequences, length, hidden;
     aq_tensor resident; /* BF16 [sequences, length, hidden], or empty */
-    aq_segment segment; /* the same in host memory, or empty */
+    aq_segment segment; /* the same in host memory, or empty; or, if resident and not mirrored, just
+                           memory that waits for use */
+    bool mirrored;      /* resident, and in the segment too */
     aq_tensor staging;  /* BF16 [length, hidden], for streaming; empty if resident */
 } aq_activations;
 
@@ -35,8 +37,9 @@ size_t aq_activations_bytes(const aq_activations *activations);
 aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
                               aq_activations *activations);
 
-/* Afterwards they lie in the segment, too. They must not be written then unless
- * aq_activations_forget_host ends that (not for those that lie in the segment alone). */
+/* Afterwards they lie in the segment, too, mirrored if they are resident. Mirrored ones are not to
+ * be written until aq_activations_forget_host ends that, which gives up a segment that others read.
+ */
 aq_status aq_activations_to_host(aq_activations *activations);
 void aq_activations_forget_host(aq_activations *activations);
 
@@ -49,7 +52,7 @@ aq_status aq_activations_read(const aq_activations *activations, const uint32_t 
                               aq_tensor *x);
 
 /* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16.
- * INVALID if their segment is another process's. */
+ * INVALID if they are mirrored, or their segment is another process's. */
 aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
                                const aq_tensor *x);
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* In front of the data, a page of its own: the token. */
+/* In front of the data, on a page of its own. */
+typedef struct header {
+    unsigned char token[AQ_SEGMENT_TOKEN];
+    atomic_uint readers; /* other processes that map it */
+} header;
+
 enum { PAGE = 4096, HEADER = PAGE, PIECE = 64 << 20 };
 
 #ifndef MADV_POPULATE_WRITE
@@ -49,7 +55,8 @@ static aq_status check_room(size_t bytes) {
     return AQ_OK;
 }
 
-static void pin(aq_segment *segment) {
+void aq_segment_pin(aq_segment *segment) {
+    if (segment->pinned) return;
     segment->pinned = aq_host_pin(segment->backend, segment->data, segment->bytes) == AQ_OK;
     if (!segment->pinned)
         aq_log_warn("activations are moved slowly: their %.3f GB of host memory cannot be pinned "
@@ -65,8 +72,8 @@ static int map_file(aq_segment *segment) {
     return 0;
 }
 
-static unsigned char *token_of(const aq_segment *segment) {
-    return (unsigned char *)segment->data - HEADER;
+static header *header_of(const aq_segment *segment) {
+    return (header *)((char *)segment->data - HEADER);
 }
 
 static int make(aq_segment *segment) {
@@ -75,7 +82,7 @@ static int make(aq_segment *segment) {
     int failure = ftruncate(segment->file, (off_t)(HEADER + segment->bytes)) == 0 ? 0 : errno;
     if (!failure) failure = map_file(segment);
     if (!failure) failure = make_pages(segment);
-    if (!failure && getrandom(token_of(segment), AQ_SEGMENT_TOKEN, 0) != AQ_SEGMENT_TOKEN)
+    if (!failure && getrandom(header_of(segment)->token, AQ_SEGMENT_TOKEN, 0) != AQ_SEGMENT_TOKEN)
         failure = errno;
     if (failure) aq_segment_free(segment);
     return failure;
@@ -88,13 +95,18 @@ aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment)
     int failure = make(segment);
     AQ_REQUIRE(!failure, AQ_MEMORY, "%.3f GB of host memory for activations cannot be had: %s",
                1e-9 * (double)bytes, strerror(failure));
-    pin(segment);
+    aq_segment_pin(segment);
     return AQ_OK;
+}
+
+bool aq_segment_is_read(const aq_segment *segment) {
+    return segment->data && (segment->shared || atomic_load(&header_of(segment)->readers) > 0);
 }
 
 void aq_segment_free(aq_segment *segment) {
     if (segment->data && segment->pinned) aq_host_unpin(segment->backend, segment->data);
-    if (segment->data) munmap(token_of(segment), HEADER + segment->bytes);
+    if (segment->data && segment->shared) atomic_fetch_sub(&header_of(segment)->readers, 1);
+    if (segment->data) munmap(header_of(segment), HEADER + segment->bytes);
     if (segment->bytes && segment->file >= 0) close(segment->file);
     *segment = (aq_segment){0};
 }
@@ -108,7 +120,7 @@ aq_status aq_segment_describe(const aq_segment *segment, aq_segment_name *name) 
                               .device = (uint64_t)found.st_dev,
                               .inode = (uint64_t)found.st_ino,
                               .bytes = segment->bytes};
-    memcpy(name->token, token_of(segment), AQ_SEGMENT_TOKEN);
+    memcpy(name->token, header_of(segment)->token, AQ_SEGMENT_TOKEN);
     return AQ_OK;
 }
 
@@ -123,13 +135,16 @@ static bool map_named(const aq_segment_name *name, aq_segment *segment) {
     if (!is_named(segment->file, name) || map_file(segment) != 0) return false;
     close(segment->file);
     segment->file = -1;
-    return memcmp(token_of(segment), name->token, AQ_SEGMENT_TOKEN) == 0;
+    if (memcmp(header_of(segment)->token, name->token, AQ_SEGMENT_TOKEN) != 0) return false;
+    atomic_fetch_add(&header_of(segment)->readers, 1);
+    segment->shared = true;
+    return true;
 }
 
 aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_segment *segment) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%ld/fd/%d", name->process, name->file);
-    *segment = (aq_segment){.backend = backend, .bytes = name->bytes, .shared = true};
+    *segment = (aq_segment){.backend = backend, .bytes = name->bytes};
     segment->file = open(path, O_RDWR | O_CLOEXEC);
     int failure = segment->file < 0 ? errno : 0;
     if (segment->file < 0 || !map_named(name, segment)) {
@@ -137,6 +152,5 @@ aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_se
         return AQ_FAIL(AQ_MISSING, "%s: not the memory that was named%s%s", path,
                        failure ? ": " : "", failure ? strerror(failure) : "");
     }
-    pin(segment);
     return AQ_OK;
 }

@@ -29,7 +29,7 @@ typedef struct aq_segment_name {
     unsigned char token[AQ_SEGMENT_TOKEN];
 } aq_segment_name;
 
-/* Contents undefined. MEMORY if it is not to be had (with what was asked for). */
+/* Contents undefined; pinned. MEMORY if it is not to be had (with what was asked for). */
 aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment);
 
 /* Unmaps it; whoever else maps it keeps it. Waits for the backend's transfers. Empties it. */
@@ -38,8 +38,14 @@ void aq_segment_free(aq_segment *segment);
 /* The name under which others find a segment that this process has made. IO. */
 aq_status aq_segment_describe(const aq_segment *segment, aq_segment_name *name);
 
-/* Maps the segment of that name; its `shared` is true. MISSING if it cannot be reached from here or
- * is not the one that was named. */
+/* Maps the segment of that name; its `shared` is true, and it is not pinned. MISSING if it cannot
+ * be reached from here or is not the one that was named. */
 aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_segment *segment);
+
+/* Makes transfers fast, for one that is used more than once; warns where that cannot be. */
+void aq_segment_pin(aq_segment *segment);
+
+/* Whether it is another process's, or another process maps it. */
+bool aq_segment_is_read(const aq_segment *segment);
 
 #endif

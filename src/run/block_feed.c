@@ -26,11 +26,16 @@ static size_t share(const aq_block_feed *feed) {
     return feed->settings.device_bytes / 2;
 }
 
+/* What others read is given up; other memory waits for its next use. */
+static void give_up(aq_activations *activations) {
+    aq_activations_forget_host(activations);
+    if (aq_segment_is_read(&activations->segment)) aq_activations_free(activations);
+}
+
 /* Activations that may be overwritten; their memory is used again where nobody else reads it. */
 static aq_status make_room(const aq_block_feed *feed, aq_activations *activations) {
     const aq_feed_settings *settings = &feed->settings;
-    aq_activations_forget_host(activations);
-    if (activations->segment.shared) aq_activations_free(activations);
+    give_up(activations);
     if (activations->resident.data || activations->segment.data) return AQ_OK;
     return aq_activations_new(settings->backend, settings->tokens->sequences,
                               settings->tokens->length, settings->source->shape.hidden, share(feed),
@@ -44,12 +49,9 @@ static void swap(aq_block_feed *feed) {
 }
 
 static aq_status withdraw(aq_block_feed *feed) {
-    bool mapped = false;
-    if (!hands_over(feed)) return AQ_OK;
+    bool mapped;
     const aq_handover *handover = feed->settings.handover;
-    AQ_TRY(handover->withdraw(handover->state, &mapped));
-    feed->outputs.segment.shared |= mapped;
-    return AQ_OK;
+    return hands_over(feed) ? handover->withdraw(handover->state, &mapped) : AQ_OK;
 }
 
 static aq_status embed(aq_block_feed *feed) {
@@ -91,7 +93,7 @@ static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
     const aq_handover *handover = feed->settings.handover;
     const aq_activations expected = expected_inputs(feed);
     aq_segment segment = {0};
-    if (!feed->inputs.resident.data) {
+    if (!aq_segment_is_read(&feed->inputs.segment)) {
         segment = feed->inputs.segment; /* pages and pins cost seconds: used again */
         feed->inputs.segment = (aq_segment){0};
     }
@@ -118,22 +120,14 @@ static aq_status recall(aq_block_feed *feed, size_t limit) {
 /* A snapshot that cannot be written must not end a job that goes well. */
 static aq_status keep_snapshot(aq_block_feed *feed, size_t boundary, aq_activations *activations) {
     const aq_snapshots *snapshots = feed->settings.snapshots;
-    bool resident = activations->segment.data == NULL;
+    bool mirrored = activations->mirrored;
     if (!snapshots || !aq_snapshot_due(snapshots, boundary)) return AQ_OK;
     aq_status status = aq_activations_to_host(activations);
     if (status == AQ_OK) status = aq_snapshot_write(snapshots, boundary, activations);
-    if (resident) aq_activations_forget_host(activations);
+    if (!mirrored) aq_activations_forget_host(activations);
     if (status == AQ_OK || status == AQ_STOPPED) return status;
     aq_log_warn("there is no snapshot of boundary %zu: %s", boundary, aq_error_text());
     return AQ_OK;
-}
-
-/* Nothing that was held is wanted any more. What another rank may map is given up; other memory is
- * used again. */
-static void forget(aq_block_feed *feed) {
-    feed->at = feed->made = AQ_NO_BOUNDARY;
-    if (feed->inputs.segment.shared) aq_activations_free(&feed->inputs);
-    if (feed->outputs.segment.shared) aq_activations_free(&feed->outputs);
 }
 
 static aq_status fetch_or_recall(aq_block_feed *feed, const aq_task *task) {
@@ -148,7 +142,9 @@ static aq_status get_start(aq_block_feed *feed, const aq_task *task) {
     AQ_TRY(withdraw(feed));
     if (task->source == AQ_SOURCE_TEAM && (!hands_over(feed) || task->team == handover->team))
         return take_own(feed, task->start);
-    forget(feed);
+    feed->at = feed->made = AQ_NO_BOUNDARY;
+    give_up(&feed->inputs);
+    give_up(&feed->outputs);
     if (task->source == AQ_SOURCE_TEAM) return fetch_or_recall(feed, task);
     return task->source == AQ_SOURCE_SNAPSHOT ? recall(feed, task->start) : embed(feed);
 }
@@ -166,7 +162,7 @@ static aq_status replace_by_finished(const aq_block_feed *feed, size_t index, aq
 /* In place, unless another rank reads the inputs, too. Inputs that are half overwritten are gone.
  */
 static aq_status forward(aq_block_feed *feed, const aq_block *block) {
-    bool apart = feed->inputs.segment.shared;
+    bool apart = !feed->inputs.resident.data && aq_segment_is_read(&feed->inputs.segment);
     if (apart) AQ_TRY(make_room(feed, &feed->outputs));
     aq_activations *outputs = apart ? &feed->outputs : &feed->inputs;
     size_t next = feed->at + 1;
@@ -226,7 +222,7 @@ aq_status aq_block_feed_advance(aq_block_feed *feed, const aq_block *result) {
         return keep_snapshot(feed, feed->at, &feed->inputs);
     }
     if (!hands_over(feed)) return take_own(feed, feed->made);
-    if (feed->inputs.segment.shared) aq_activations_free(&feed->inputs);
+    give_up(&feed->inputs);
     feed->at = AQ_NO_BOUNDARY;
     return AQ_OK;
 }
