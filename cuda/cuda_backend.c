@@ -1,5 +1,6 @@
 #include "cuda.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { WORKSPACE_BYTES = 32 << 20, MIN_CAPABILITY = 8 };
@@ -203,6 +204,17 @@ static aq_status open_state(cuda_state *state) {
     return AQ_OK;
 }
 
+static aq_status name_kernels(int device, aq_backend *backend) {
+    int major, minor, processors;
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+    snprintf(backend->kernels, sizeof backend->kernels,
+             "compute capability %d.%d, %d multiprocessors, CUDA %d.%d", major, minor, processors,
+             CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    return AQ_OK;
+}
+
 aq_status aq_cuda_open(int device, aq_backend **backend) {
     *backend = NULL;
     AQ_TRY(check_device(device));
@@ -216,6 +228,7 @@ aq_status aq_cuda_open(int device, aq_backend **backend) {
     state->device = device;
     *made = (aq_backend){.name = "cuda", .ops = &cuda_ops, .state = state};
     aq_status status = open_state(state);
+    if (status == AQ_OK) status = name_kernels(device, made);
     if (status != AQ_OK) {
         cuda_close(made);
         return aq_error_at(status, "CUDA device %d", device);

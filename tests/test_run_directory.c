@@ -55,7 +55,7 @@ static void fixture_free(fixture *made) {
     aq_config_free(&made->config);
 }
 
-static aq_status prepare(const fixture *made) {
+static aq_status prepare(fixture *made) {
     return aq_run_directory_prepare(&made->directory, &made->config);
 }
 
@@ -153,6 +153,79 @@ static void another_model_is_refused(void) {
     fixture_free(&made);
 }
 
+static void flip(const char *path) {
+    FILE *file = fopen(path, "r+b");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fseek(file, -5, SEEK_END);
+    int byte = getc(file);
+    fseek(file, -5, SEEK_END);
+    putc(byte ^ 1, file);
+    fclose(file);
+}
+
+/* Takes a copy of the model, at a path of its own, for the source. */
+static void use_copy(fixture *made, const char *name, char folder[static AQ_TEST_PATH]) {
+    char command[3 * AQ_TEST_PATH];
+    snprintf(command, sizeof command, "cp -r '%s' '%s'", aq_test_tied_model(),
+             aq_test_path(name, folder));
+    CU_ASSERT_EQUAL_FATAL(system(command), 0);
+    aq_source_close(made->source);
+    AQ_CHECK(aq_dense_source_open(folder, &made->source));
+    reopen(made);
+}
+
+static void another_path_of_the_model_is_taken_and_a_changed_file_named(void) {
+    fixture made = fixture_new("copied");
+    char folder[AQ_TEST_PATH], file[AQ_TEST_PATH + 32], first[AQ_FINGERPRINT_SIZE];
+    AQ_CHECK(prepare(&made));
+    memcpy(first, made.directory.fingerprint, sizeof first);
+    use_copy(&made, "model-copy", folder);
+    AQ_CHECK(prepare(&made));
+    CU_ASSERT_STRING_EQUAL(made.directory.fingerprint, first);
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    flip(file);
+    reopen(&made);
+    AQ_CHECK_FAILS(prepare(&made), AQ_INVALID, "another model (its model.safetensors had");
+    fixture_free(&made);
+}
+
+static void ranks_that_join_get_the_fingerprint(void) {
+    fixture made = fixture_new("joined");
+    char first[AQ_FINGERPRINT_SIZE];
+    AQ_CHECK_FAILS(aq_run_directory_join(&made.directory), AQ_MISSING, "identity.txt");
+    AQ_CHECK(prepare(&made));
+    memcpy(first, made.directory.fingerprint, sizeof first);
+    reopen(&made);
+    CU_ASSERT_STRING_EQUAL(made.directory.fingerprint, "");
+    AQ_CHECK(aq_run_directory_join(&made.directory));
+    CU_ASSERT_STRING_EQUAL(made.directory.fingerprint, first);
+    fixture_free(&made);
+}
+
+/* With the block files as witnesses; without config.yaml likewise. */
+static void a_damaged_config_is_written_again_by_the_same_job_only(void) {
+    fixture made = fixture_new("config");
+    char path[AQ_TEST_PATH];
+    double error;
+    AQ_CHECK(prepare(&made));
+    write_block(&made, 1);
+    for (int i = 0; i < 3; i++) {
+        const char *name = i == 1 ? "identity.txt" : "config.yaml";
+        if (i < 2) flip(inside(&made, name, path));
+        if (i == 2) CU_ASSERT_EQUAL(unlink(inside(&made, name, path)), 0);
+        set(&made.config, "quantizer.rounds", "77");
+        reopen(&made);
+        AQ_CHECK_FAILS(prepare(&made), AQ_INVALID, i == 1 ? "quantizer.rounds" : "block-0001.h5");
+        set(&made.config, "quantizer.rounds", "100");
+        reopen(&made);
+        AQ_CHECK(prepare(&made));
+        CU_ASSERT_TRUE(finished(&made, 1, &error));
+    }
+    CU_ASSERT_TRUE(exists(&made, "config.yaml.damaged"));
+    CU_ASSERT_TRUE(exists(&made, "identity.txt.damaged"));
+    fixture_free(&made);
+}
+
 static void refusal_leaves_everything_as_it_is(void) {
     fixture made = fixture_new("untouched");
     AQ_CHECK(prepare(&made));
@@ -204,6 +277,9 @@ static void damaged_and_foreign_blocks_are_not_finished(void) {
     write_block(&made, 3);
     made.directory.fingerprint[0] ^= 1;
     CU_ASSERT_FALSE(finished(&made, 3, &error));
+    CU_ASSERT_TRUE(exists(&made, "blocks/block-0000.h5.damaged"));
+    CU_ASSERT_TRUE(exists(&made, "blocks/block-0003.h5.damaged"));
+    CU_ASSERT_FALSE(exists(&made, "blocks/block-0003.h5"));
     fixture_free(&made);
 }
 
@@ -236,6 +312,9 @@ static const aq_case cases[] = {
     {"another_backend_is_refused", another_backend_is_refused},
     {"other_tokens_are_refused", other_tokens_are_refused},
     {"another_model_is_refused", another_model_is_refused},
+    AQ_CASE(another_path_of_the_model_is_taken_and_a_changed_file_named),
+    AQ_CASE(ranks_that_join_get_the_fingerprint),
+    AQ_CASE(a_damaged_config_is_written_again_by_the_same_job_only),
     {"refusal_leaves_everything_as_it_is", refusal_leaves_everything_as_it_is},
     {"temporary_files_of_an_earlier_run_go_away", temporary_files_of_an_earlier_run_go_away},
     {"written_blocks_are_finished", written_blocks_are_finished},

@@ -179,6 +179,14 @@ void aq_shards_close(aq_shards *shards) {
     free(shards);
 }
 
+size_t aq_shards_count(const aq_shards *shards) {
+    return shards->file_count;
+}
+
+const char *aq_shards_name(const aq_shards *shards, size_t index) {
+    return shards->files[index].name;
+}
+
 aq_status aq_shards_find(const aq_shards *shards, const char *name, const aq_safetensor **tensor) {
     const entry key = {.name = name};
     const entry *found = bsearch(&key, shards->entries, shards->entry_count, sizeof key, by_name);

@@ -14,6 +14,10 @@ typedef struct aq_shards aq_shards;
 aq_status aq_shards_open(const char *folder, aq_shards **shards);
 void aq_shards_close(aq_shards *shards); /* NULL is fine */
 
+/* Its files, in the order of their names (borrowed). */
+size_t aq_shards_count(const aq_shards *shards);
+const char *aq_shards_name(const aq_shards *shards, size_t index);
+
 /* The tensor of that name, or MISSING with name and folder; borrowed. */
 aq_status aq_shards_find(const aq_shards *shards, const char *name, const aq_safetensor **tensor);
 

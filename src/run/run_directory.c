@@ -2,26 +2,14 @@
 
 #include "base/digest.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "store/block_file.h"
 #include "store/model_file.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-static void fill_fingerprint(aq_run_directory *directory) {
-    uint64_t hash = AQ_HASH_START;
-    hash = aq_hash_bytes(hash, directory->settings, strlen(directory->settings));
-    hash = aq_hash_bytes(hash, directory->identity, strlen(directory->identity));
-    snprintf(directory->fingerprint, sizeof directory->fingerprint, "%016" PRIx64, hash);
-}
 
 aq_status aq_run_directory_open(const aq_config *config, aq_source *source, const aq_tokens *tokens,
                                 aq_run_directory *directory) {
@@ -32,8 +20,9 @@ aq_status aq_run_directory_open(const aq_config *config, aq_source *source, cons
     AQ_STEP(aq_file_join(config->output, "metrics.jsonl", &directory->metrics_path));
     AQ_STEP(aq_file_join(config->output, "model.aqlm.h5", &directory->model_path));
     AQ_STEP(aq_config_settings(config, &directory->settings));
-    AQ_STEP(aq_identity_write(source, tokens, config->run.backend, directory->identity));
-    fill_fingerprint(directory);
+    directory->tokens = aq_tokens_hash(tokens);
+    directory->backend = strdup(config->run.backend);
+    AQ_NEED(directory->backend, AQ_MEMORY, "out of memory");
 done:
     if (status != AQ_OK) aq_run_directory_close(directory);
     return status;
@@ -44,6 +33,7 @@ void aq_run_directory_close(aq_run_directory *directory) {
     free(directory->metrics_path);
     free(directory->model_path);
     free(directory->settings);
+    free(directory->backend);
     *directory = (aq_run_directory){0};
 }
 
@@ -54,113 +44,14 @@ aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t 
     return aq_file_join(directory->path, name, path);
 }
 
-static bool is_temporary(const char *name) {
-    static const char suffix[] = ".partial"; /* as aq_file_temporary names them */
-    size_t length = strlen(name);
-    return length >= sizeof suffix && strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
-}
-
 aq_status aq_run_directory_work_path(const aq_run_directory *directory, size_t index, char **path) {
     char name[48];
     snprintf(name, sizeof name, "work/block-%04zu", index);
     return aq_file_join(directory->path, name, path);
 }
 
-/* What a job left that died while it wrote. */
-static aq_status remove_temporary_files(const char *folder) {
-    DIR *entries = opendir(folder);
-    if (!entries && errno == ENOENT) return AQ_OK;
-    AQ_REQUIRE(entries, AQ_IO, "%s: cannot be listed: %s", folder, strerror(errno));
-    int failure = 0;
-    for (struct dirent *entry; (entry = readdir(entries));)
-        if (is_temporary(entry->d_name) && unlinkat(dirfd(entries), entry->d_name, 0) != 0)
-            failure = errno;
-    closedir(entries);
-    AQ_REQUIRE(!failure, AQ_IO, "%s: a temporary file of an earlier run cannot be removed: %s",
-               folder, strerror(failure));
-    return AQ_OK;
-}
-
-/* In work/ they lie one folder deeper. */
-static aq_status remove_temporary_work(const aq_run_directory *directory) {
-    aq_status status = AQ_OK;
-    for (size_t i = 0; status == AQ_OK && i < directory->source->shape.blocks; i++) {
-        char *folder;
-        AQ_TRY(aq_run_directory_work_path(directory, i, &folder));
-        status = remove_temporary_files(folder);
-        free(folder);
-    }
-    return status;
-}
-
-static aq_status check_settings(const char *path, const aq_config *config) {
-    aq_config old_config;
-    AQ_TRY(aq_config_new(&old_config));
-    aq_status status = aq_config_read(path, &old_config);
-    if (status == AQ_OK) {
-        status = aq_config_same_result(&old_config, config);
-        if (status != AQ_OK) aq_error_at(status, "%s: the run was made with other settings", path);
-    }
-    aq_config_free(&old_config);
-    return status;
-}
-
-static aq_status check_identity(const char *path, const char *identity) {
-    enum { LIMIT = 4096 };
-    char *text;
-    size_t size;
-    AQ_TRY(aq_file_read(path, LIMIT, &text, &size));
-    aq_status status = aq_identity_same(path, text, identity);
-    free(text);
-    return status;
-}
-
-/* A directory without a config.yaml was never prepared. */
-static aq_status check_earlier_run(const aq_run_directory *directory, const aq_config *config,
-                                   const char *config_path, const char *identity_path) {
-    if (access(config_path, F_OK) != 0) return AQ_OK;
-    AQ_TRY(check_settings(config_path, config));
-    return check_identity(identity_path, directory->identity);
-}
-
-static aq_status write_config(const char *path, const aq_config *config) {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *stream = open_memstream(&text, &size);
-    AQ_REQUIRE(stream, AQ_MEMORY, "out of memory");
-    aq_status status = aq_config_write(config, stream);
-    if (fclose(stream) != 0 && status == AQ_OK) status = AQ_FAIL(AQ_MEMORY, "out of memory");
-    if (status == AQ_OK) status = aq_digest_replace(path, text, size);
-    free(text);
-    return status;
-}
-
 aq_status aq_run_directory_make(const aq_run_directory *directory) {
     return aq_file_make_folder(directory->path);
-}
-
-/* config.yaml last: with it the directory counts as made. */
-aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config) {
-    aq_status status;
-    char *config_path = NULL, *identity_path = NULL, *blocks = NULL, *snapshots = NULL;
-    AQ_STEP(aq_file_join(directory->path, "config.yaml", &config_path));
-    AQ_STEP(aq_file_join(directory->path, "identity.txt", &identity_path));
-    AQ_STEP(aq_file_join(directory->path, "blocks", &blocks));
-    AQ_STEP(aq_file_join(directory->path, "snapshots", &snapshots));
-    AQ_STEP(check_earlier_run(directory, config, config_path, identity_path));
-    AQ_STEP(aq_file_make_folder(blocks));
-    AQ_STEP(remove_temporary_files(directory->path));
-    AQ_STEP(remove_temporary_files(blocks));
-    AQ_STEP(remove_temporary_files(snapshots));
-    AQ_STEP(remove_temporary_work(directory));
-    AQ_STEP(aq_digest_replace(identity_path, directory->identity, strlen(directory->identity)));
-    AQ_STEP(write_config(config_path, config));
-done:
-    free(config_path);
-    free(identity_path);
-    free(blocks);
-    free(snapshots);
-    return status;
 }
 
 /* A file that cannot be used must not be taken for the block's again. */

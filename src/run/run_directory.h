@@ -10,7 +10,7 @@
  *     lock                while a job works there (run/lock.h)
  *
  * Every block file carries the fingerprint, a hash of the settings that change the result and of
- * the identity. A directory is taken up again only by a job with the same ones.
+ * model, tokens and backend. A directory is taken up again only by a job with the same ones.
  */
 #ifndef AQ_RUN_RUN_DIRECTORY_H
 #define AQ_RUN_RUN_DIRECTORY_H
@@ -27,9 +27,12 @@ typedef struct aq_run_directory {
     char *metrics_path, *model_path; /* owned: metrics.jsonl, model.aqlm.h5 */
     aq_source *source;               /* borrowed: the dense model */
     aq_scheme scheme;
-    char *settings;                        /* owned: aq_config_settings */
-    char identity[AQ_IDENTITY_SIZE];       /* the text of identity.txt */
-    char fingerprint[AQ_FINGERPRINT_SIZE]; /* 16 hexadecimal digits */
+    char *settings;            /* owned: aq_config_settings */
+    char *backend;             /* owned: run.backend */
+    uint64_t tokens;           /* aq_tokens_hash of all of them */
+    const aq_backend *machine; /* borrowed: what computes here; NULL: unknown */
+    /* 16 hexadecimal digits; "" before aq_run_directory_prepare or aq_run_directory_join */
+    char fingerprint[AQ_FINGERPRINT_SIZE];
 } aq_run_directory;
 
 /* Says where things are and what they must carry; touches no file of the directory. `config` is
@@ -41,11 +44,20 @@ void aq_run_directory_close(aq_run_directory *directory);
 /* Makes the directory itself, and its parents, where they are missing. */
 aq_status aq_run_directory_make(const aq_run_directory *directory);
 
-/* Makes the directory ready for one job (rank 0 alone calls it): makes what is missing, removes
- * temporary files that an earlier job left, writes config.yaml and identity.txt. INVALID, naming
- * the setting (or model, tokens, backend) and both values, if the directory was made with others:
- * then it is untouched. IO with path and reason if it cannot be written. */
-aq_status aq_run_directory_prepare(const aq_run_directory *directory, const aq_config *config);
+/* Makes the directory ready for one job (rank 0 alone calls it): reads the model's files for their
+ * hashes where need be, makes what is missing, removes temporary files that an earlier job left,
+ * writes config.yaml and identity.txt. INVALID, naming the setting (or the file of the model, the
+ * tokens, the backend) and both values, if the directory was made with others: then it is
+ * untouched. IO with path and reason if it cannot be written; STOPPED.
+ *
+ * Where config.yaml or identity.txt is damaged or missing, the block files decide: if all carry
+ * this job's fingerprint both are written again, else that is INVALID too. Another machine than the
+ * one that began is a warning. */
+aq_status aq_run_directory_prepare(aq_run_directory *directory, const aq_config *config);
+
+/* The other ranks' part, once rank 0 has prepared: takes the identity over from identity.txt, and
+ * warns if this machine is another than the one that began. */
+aq_status aq_run_directory_join(aq_run_directory *directory);
 
 /* "blocks/block-0007.h5" under the directory; the caller frees it. */
 aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index, char **path);

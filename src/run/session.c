@@ -49,6 +49,7 @@ aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq
     AQ_STEP(read_tokens(session));
     AQ_STEP(check_room(session, layout));
     AQ_STEP(aq_run_directory_open(config, session->source, &session->tokens, &session->directory));
+    session->directory.machine = backend;
     session->snapshots = (aq_snapshots){.directory = &session->directory,
                                         .every = (size_t)config->run.snapshot_every,
                                         .team_size = 1};
@@ -75,6 +76,7 @@ aq_status aq_session_join(aq_session *session, const aq_team *team) {
 
 aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress) {
     session->progress = progress;
+    if (rank != 0) AQ_TRY(aq_run_directory_join(&session->directory));
     return aq_metrics_open(session->directory.metrics_path, rank, &session->metrics);
 }
 

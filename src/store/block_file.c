@@ -84,6 +84,15 @@ static aq_status check_fingerprint(const aq_h5 *file, const char *fingerprint) {
     return status;
 }
 
+aq_status aq_block_file_fingerprint(const char *path, char **fingerprint) {
+    aq_h5 file;
+    *fingerprint = NULL;
+    AQ_TRY(aq_h5_open(path, &file));
+    aq_status status = aq_h5_read_text(&file, "/", "fingerprint", fingerprint);
+    aq_h5_close(&file);
+    return status;
+}
+
 static aq_status check_head(const aq_h5 *file, const aq_block_facts *facts) {
     aq_scheme scheme;
     long index;

@@ -21,4 +21,8 @@ aq_status aq_block_file_read(const char *path, const aq_model_shape *shape, size
                              const aq_scheme *scheme, const char *fingerprint, aq_backend *backend,
                              aq_coded_block *block);
 
+/* The fingerprint that a block file carries (the caller frees it); NULL with MISSING, FORMAT or IO.
+ */
+aq_status aq_block_file_fingerprint(const char *path, char **fingerprint);
+
 #endif

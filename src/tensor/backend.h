@@ -99,6 +99,7 @@ typedef struct aq_ops {
 
 struct aq_backend {
     const char *name; /* "cpu" or "cuda" */
+    char kernels[96]; /* aq_backend_kernels */
     const aq_ops *ops;
     void *state; /* the implementation's own */
 };

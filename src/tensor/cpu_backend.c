@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <omp.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,6 +146,14 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .silu_gate_grad = cpu_silu_gate_grad,
                                .cross_entropy_add = cpu_cross_entropy_add};
 
+/* "OpenBLAS 0.3.21 NO_LAPACKE ..." by itself names the kernels of the build, not those in use. */
+static void name_kernels(aq_backend *backend) {
+    const char *config = openblas_get_config(), *end = strchr(config, ' ');
+    if (end) end = strchr(end + 1, ' ');
+    snprintf(backend->kernels, sizeof backend->kernels, "%.*s (%s)",
+             end ? (int)(end - config) : (int)strlen(config), config, openblas_get_corename());
+}
+
 aq_status aq_cpu_open(int threads, aq_backend **backend) {
     *backend = NULL;
     AQ_REQUIRE(threads >= 0, AQ_INVALID, "%d threads, expected 0 (the default) or more", threads);
@@ -153,6 +162,7 @@ aq_status aq_cpu_open(int threads, aq_backend **backend) {
     openblas_set_num_threads(1); /* its own threads change bits; ours run over tiles */
     state->threads = threads ? threads : omp_get_max_threads();
     state->backend = (aq_backend){.name = "cpu", .ops = &cpu_ops, .state = state};
+    name_kernels(&state->backend);
     *backend = &state->backend;
     return AQ_OK;
 }

@@ -15,6 +15,10 @@ const char *aq_backend_name(const aq_backend *backend) {
     return backend->name;
 }
 
+const char *aq_backend_kernels(const aq_backend *backend) {
+    return backend->kernels;
+}
+
 aq_status aq_finish(aq_backend *backend) {
     return backend->ops->finish(backend);
 }

@@ -36,6 +36,10 @@ void aq_backend_close(aq_backend *backend);
 
 const char *aq_backend_name(const aq_backend *backend); /* "cpu" or "cuda" */
 
+/* What, besides the program, the bits of its results depend on: "OpenBLAS 0.3.21 (Zen)", "compute
+ * capability 9.0, 132 multiprocessors, CUDA 12.8". */
+const char *aq_backend_kernels(const aq_backend *backend);
+
 /* How many CUDA devices can be used; 0 without a driver, a device or a build with CUDA. */
 int aq_cuda_device_count(void);
 

@@ -50,12 +50,16 @@ typedef enum cudaMemPoolAttr {
 
 typedef enum cudaDeviceAttr {
     cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor,
+    cudaDevAttrMultiProcessorCount,
     cudaDevAttrMaxSharedMemoryPerBlockOptin
 } cudaDeviceAttr;
 
 typedef enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize } cudaFuncAttribute;
 
 enum { cudaHostAllocDefault = 0, cudaStreamNonBlocking = 1 };
+
+#define CUDART_VERSION 12000
 
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_pool *cudaMemPool_t;
