@@ -16,6 +16,7 @@ enum {
     OPTION_OUTPUT,
     OPTION_PROGRESS,
     OPTION_BREAK_LOCK,
+    OPTION_RESTART,
     MAX_SETS = 256
 };
 
@@ -26,6 +27,7 @@ typedef struct quantize_options {
     const char *backend, *seed, *output;
     aq_progress_mode progress;
     bool quiet, break_lock;
+    aq_restart restart;
 } quantize_options;
 
 static const struct argp_option option_list[] = {
@@ -34,6 +36,8 @@ static const struct argp_option option_list[] = {
     {"seed", OPTION_SEED, "N", 0, "Seed of all random numbers (run.seed)", 0},
     {"output", 'o', "DIR", 0, "The run directory (output)", 0},
     {"progress", OPTION_PROGRESS, "MODE", 0, "auto, live or plain (auto)", 0},
+    {"restart-block", OPTION_RESTART, "B[,B...]", 0,
+     "Redo these blocks of the run (repeatable); --set may give them other settings", 0},
     {"break-lock", OPTION_BREAK_LOCK, NULL, 0,
      "Take the run directory from a job that is dead for certain", 0},
     {"quiet", 'q', NULL, 0, "Show warnings and the summary only", 0},
@@ -68,6 +72,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
     case 'q':
         options->quiet = true;
         return 0;
+    case OPTION_RESTART:
+        return (error_t)aq_restart_parse(argument, &options->restart);
     case ARGP_KEY_ARG:
         if (options->config) return ARGP_ERR_UNKNOWN;
         options->config = argument;
@@ -108,14 +114,15 @@ static aq_status set_option(const char *key, const char *value, aq_config *confi
     return status;
 }
 
-static aq_status read_config(const quantize_options *options, aq_config *config) {
+static aq_status read_config(quantize_options *options, aq_config *config) {
     AQ_REQUIRE(options->config, AQ_INVALID, "quantize: which CONFIG.yaml? --help shows the usage");
     AQ_TRY(aq_config_read(options->config, config));
     for (int i = 0; i < options->set_count; i++) AQ_TRY(aq_config_set(options->sets[i], config));
     AQ_TRY(set_option("run.backend", options->backend, config));
     AQ_TRY(set_option("run.seed", options->seed, config));
     AQ_TRY(set_option("output", options->output, config));
-    return aq_config_check(config);
+    AQ_TRY(aq_config_check(config));
+    return options->restart.count ? aq_restart_split(config, &options->restart) : AQ_OK;
 }
 
 /* The result depends on the backend, so all ranks take the same: CUDA if every one has a device. */
@@ -183,12 +190,12 @@ static void print_summary(const aq_session *session, const aq_run_summary *summa
            made == 1 ? "file" : "files", directory->path);
 }
 
-static aq_status quantize(const quantize_options *options, const aq_ranks *ranks,
-                          aq_config *config) {
+static aq_status quantize(quantize_options *options, const aq_ranks *ranks, aq_config *config) {
     aq_backend *backend = NULL;
     aq_session session = {0};
     aq_run_summary summary = {0};
     const aq_run_options run = {.progress = options->quiet ? NULL : &options->progress,
+                                .restart = &options->restart,
                                 .break_lock = options->break_lock};
     aq_status status;
     AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
@@ -211,7 +218,7 @@ static void name_rank(const aq_ranks *ranks) {
     aq_log_prefix(prefix);
 }
 
-static int quantize_on(const quantize_options *options, const aq_ranks *ranks) {
+static int quantize_on(quantize_options *options, const aq_ranks *ranks) {
     aq_config config;
     aq_log_quiet(options->quiet);
     name_rank(ranks);
@@ -233,5 +240,6 @@ int aq_job_quantize(int argc, char **argv) {
     aq_job_catch_map_faults(); /* once more: Open MPI has put its own report in its place */
     int result = understood && together ? quantize_on(&options, &ranks) : aq_job_fail();
     aq_ranks_close();
+    aq_restart_free(&options.restart);
     return result;
 }

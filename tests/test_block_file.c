@@ -49,7 +49,7 @@ static void check_round_trip(const char *folder, const aq_scheme *scheme) {
     char path[AQ_TEST_PATH];
     aq_model_shape shape = shape_of(folder);
     aq_coded_block written = aq_test_random_block(&shape, 1, scheme), read;
-    AQ_CHECK(aq_block_file_write(aq_test_path("trip.h5", path), &written, AQ_TEST_FINGERPRINT));
+    AQ_CHECK(aq_block_file_write(aq_test_path("trip.h5", path), &written, AQ_TEST_ORIGIN));
     AQ_CHECK(
         aq_block_file_read(path, &shape, 1, scheme, AQ_TEST_FINGERPRINT, aq_test_backend(), &read));
     expect_same_block(&written, &read);
@@ -73,7 +73,7 @@ static void codes_of_more_than_a_byte_come_back(void) {
 static const char *write_sample(const aq_model_shape *shape, const char *name,
                                 char path[static AQ_TEST_PATH]) {
     aq_coded_block block = aq_test_random_block(shape, 1, &small);
-    AQ_CHECK(aq_block_file_write(aq_test_path(name, path), &block, AQ_TEST_FINGERPRINT));
+    AQ_CHECK(aq_block_file_write(aq_test_path(name, path), &block, AQ_TEST_ORIGIN));
     aq_coded_block_free(&block);
     return path;
 }
@@ -177,7 +177,7 @@ static void a_value_past_float16_is_an_error_and_leaves_no_file(void) {
     const float large = 70000;
     aq_test_poke(&block.linears[AQ_LINEAR_UP].codebooks, 3, &large);
     int before = entries_in_folder();
-    AQ_CHECK_FAILS(aq_block_file_write(aq_test_path("large.h5", path), &block, AQ_TEST_FINGERPRINT),
+    AQ_CHECK_FAILS(aq_block_file_write(aq_test_path("large.h5", path), &block, AQ_TEST_ORIGIN),
                    AQ_NUMERIC, "model.layers.1.mlp.up_proj.codebooks: value 70000 at position 3");
     CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
     CU_ASSERT_EQUAL(entries_in_folder(), before);
@@ -192,11 +192,11 @@ static void a_failed_write_keeps_the_older_file(void) {
     aq_coded_block block = aq_test_random_block(&shape, 1, &small);
     const float large = 70000;
     aq_test_poke(&block.norms[AQ_NORM_MLP], 0, &large);
-    AQ_CHECK_FAILS(aq_block_file_write(path, &block, AQ_TEST_FINGERPRINT), AQ_NUMERIC,
+    AQ_CHECK_FAILS(aq_block_file_write(path, &block, AQ_TEST_ORIGIN), AQ_NUMERIC,
                    "post_attention_layernorm.weight");
     char *after = aq_test_slurp(path, &size_after);
     CU_ASSERT(size_before == size_after && memcmp(before, after, size_before) == 0);
-    AQ_CHECK_FAILS(aq_block_file_write("/none/block.h5", &block, AQ_TEST_FINGERPRINT), AQ_IO,
+    AQ_CHECK_FAILS(aq_block_file_write("/none/block.h5", &block, AQ_TEST_ORIGIN), AQ_IO,
                    "/none/block.h5: cannot be created: No such file or directory");
     free(before);
     free(after);

@@ -73,6 +73,8 @@ static void say_snapshots(const leader *self) {
 static aq_status prepare(leader *self, const aq_run_options *options) {
     AQ_TRY(take_lock(self, options->break_lock));
     AQ_TRY(aq_run_directory_prepare(&self->session->directory, self->session->config));
+    AQ_TRY(aq_restarts_begin(&self->session->directory, options->restart,
+                             self->session->config->run.inputs));
     AQ_TRY(find_finished(self));
     say_snapshots(self);
     if (in_order(self) && self->ranks->size > 1)
@@ -108,13 +110,14 @@ static aq_status start_coordinator(leader *self) {
 }
 
 static aq_status gather(leader *self) {
-    const aq_session *session = self->session;
+    aq_session *session = self->session;
     aq_run_summary *summary = self->summary;
     double start = aq_seconds();
     if (summary->earlier == summary->ledger.blocks &&
         aq_run_directory_gathered(&session->directory))
         return AQ_OK;
     AQ_TRY(aq_run_directory_gather(&session->directory));
+    AQ_TRY(aq_restarts_end(&session->directory));
     summary->gathered = true;
     summary->work.seconds[AQ_PHASE_FILES] += aq_seconds() - start;
     return AQ_OK;

@@ -6,6 +6,7 @@
 
 #include "dist/ranks.h"
 #include "run/ledger.h"
+#include "run/restarts.h"
 #include "run/session.h"
 
 /* What rank 0 knows at the end; zeros on the other ranks. */
@@ -20,6 +21,7 @@ typedef struct aq_run_summary {
 /* Read on rank 0. */
 typedef struct aq_run_options {
     const aq_progress_mode *progress; /* NULL: none is shown */
+    const aq_restart *restart;        /* NULL: no block is to be redone (run/restarts.h) */
     bool break_lock; /* take the run directory from whoever holds it (run/lock.h) */
 } aq_run_options;
 

@@ -12,7 +12,7 @@
 aq_status aq_block_keep_new(const aq_run_directory *directory, size_t block, const aq_team *team,
                             aq_block_keep *keep) {
     *keep = (aq_block_keep){.block = block, .team = team};
-    memcpy(keep->fingerprint, directory->fingerprint, sizeof keep->fingerprint);
+    aq_run_directory_block_fingerprint(directory, block, keep->fingerprint);
     return aq_run_directory_work_path(directory, block, &keep->folder);
 }
 

@@ -2,11 +2,13 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "store/block_file.h"
 #include "store/model_file.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,8 +35,30 @@ void aq_run_directory_close(aq_run_directory *directory) {
     free(directory->metrics_path);
     free(directory->model_path);
     free(directory->settings);
+    json_decref(directory->restarts);
     free(directory->backend);
     *directory = (aq_run_directory){0};
+}
+
+json_t *aq_run_directory_other_settings(const aq_run_directory *directory, size_t index) {
+    char name[24];
+    snprintf(name, sizeof name, "%zu", index);
+    return json_object_get(json_object_get(directory->restarts, "settings"), name);
+}
+
+void aq_run_directory_block_fingerprint(const aq_run_directory *directory, size_t index,
+                                        char fingerprint[static AQ_FINGERPRINT_SIZE]) {
+    const char *key;
+    json_t *value;
+    uint64_t hash =
+        aq_hash_bytes(AQ_HASH_START, directory->fingerprint, strlen(directory->fingerprint));
+    memcpy(fingerprint, directory->fingerprint, AQ_FINGERPRINT_SIZE);
+    json_object_foreach(aq_run_directory_other_settings(directory, index), key, value) {
+        const char *text = json_string_value(value);
+        hash = aq_hash_bytes(hash, key, strlen(key));
+        hash = aq_hash_bytes(hash, text ? text : "", text ? strlen(text) : 0);
+        snprintf(fingerprint, AQ_FINGERPRINT_SIZE, "%016" PRIx64, hash);
+    }
 }
 
 aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index,
@@ -127,7 +151,11 @@ aq_status aq_run_directory_write_block(const aq_run_directory *directory,
                                        const aq_coded_block *block) {
     char *path;
     AQ_TRY(aq_run_directory_block_path(directory, block->index, &path));
-    aq_status status = aq_block_file_write(path, block, directory->fingerprint);
+    json_t *other = aq_run_directory_other_settings(directory, block->index);
+    char *settings = other ? json_dumps(other, JSON_SORT_KEYS) : NULL;
+    const aq_block_origin origin = {.fingerprint = directory->fingerprint, .settings = settings};
+    aq_status status = aq_block_file_write(path, block, &origin);
+    free(settings);
     free(path);
     return status;
 }

@@ -5,6 +5,7 @@
  *     blocks/block-0007.h5  one file a finished block
  *     snapshots/         activations of some boundaries, where asked for (run/snapshots.h)
  *     work/block-0008/    what is kept of a block in work (run/block_keep.h)
+ *     restarts.json       blocks redone on request, and their settings (run/restarts.h)
  *     metrics.jsonl       events
  *     model.aqlm.h5       the gathered checkpoint
  *     lock                while a job works there (run/lock.h)
@@ -20,6 +21,8 @@
 #include "run/config.h"
 #include "run/identity.h"
 
+#include <jansson.h>
+
 enum { AQ_FINGERPRINT_SIZE = 17 };
 
 typedef struct aq_run_directory {
@@ -31,6 +34,7 @@ typedef struct aq_run_directory {
     char *backend;             /* owned: run.backend */
     uint64_t tokens;           /* aq_tokens_hash of all of them */
     const aq_backend *machine; /* borrowed: what computes here; NULL: unknown */
+    json_t *restarts;          /* owned: restarts.json (run/restarts.h), NULL: there is none */
     /* 16 hexadecimal digits; "" before aq_run_directory_prepare or aq_run_directory_join */
     char fingerprint[AQ_FINGERPRINT_SIZE];
 } aq_run_directory;
@@ -58,6 +62,12 @@ aq_status aq_run_directory_prepare(aq_run_directory *directory, const aq_config 
 /* The other ranks' part, once rank 0 has prepared: takes the identity over from identity.txt, and
  * warns if this machine is another than the one that began. */
 aq_status aq_run_directory_join(aq_run_directory *directory);
+
+/* The settings by which block `index` differs from the run (borrowed; NULL: it does not), and a
+ * fingerprint that covers them too. */
+json_t *aq_run_directory_other_settings(const aq_run_directory *directory, size_t index);
+void aq_run_directory_block_fingerprint(const aq_run_directory *directory, size_t index,
+                                        char fingerprint[static AQ_FINGERPRINT_SIZE]);
 
 /* "blocks/block-0007.h5" under the directory; the caller frees it. */
 aq_status aq_run_directory_block_path(const aq_run_directory *directory, size_t index, char **path);

@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "run/run_directory.h"
@@ -51,7 +52,7 @@ static aq_status remove_temporary_work(const aq_run_directory *directory) {
 
 /* ---- config.yaml and identity.txt ---- */
 
-/* Both files, as an earlier job left them. */
+/* The files, as an earlier job left them. */
 typedef struct earlier {
     char *config_path, *identity_path;
     char *identity;      /* text; NULL: missing or damaged */
@@ -84,6 +85,27 @@ static aq_status read_earlier(const aq_run_directory *directory, earlier *files)
     files->has_config = look_at(files->config_path, &files->config_damage) == AQ_OK;
     if (look_at(files->identity_path, &files->identity_damage) != AQ_OK) return AQ_OK;
     return aq_file_read(files->identity_path, AQ_IDENTITY_LIMIT, &files->identity, &size);
+}
+
+static aq_status read_restarts(aq_run_directory *directory) {
+    char *path, *text = NULL;
+    size_t size;
+    bool known;
+    AQ_TRY(aq_file_join(directory->path, "restarts.json", &path));
+    aq_status status = aq_digest_verify(path, NULL, &known);
+    if (status == AQ_OK) status = aq_file_read(path, AQ_IDENTITY_LIMIT, &text, &size);
+    json_decref(directory->restarts);
+    directory->restarts = NULL;
+    if (status == AQ_OK) status = aq_json_load(text, size, &directory->restarts);
+    if (status == AQ_MISSING) status = AQ_OK;
+    if (status != AQ_OK)
+        aq_error_at(status,
+                    "which blocks were restarted with other settings cannot be read; finished ones "
+                    "keep theirs if you remove %s",
+                    path);
+    free(text);
+    free(path);
+    return status;
 }
 
 static aq_status check_settings(const char *path, const aq_config *config) {
@@ -211,6 +233,7 @@ aq_status aq_run_directory_prepare(aq_run_directory *directory, const aq_config 
     char *identity = NULL;
     AQ_STEP(read_earlier(directory, &files));
     AQ_STEP(check_earlier(directory, config, &files, &identity));
+    AQ_STEP(read_restarts(directory));
     AQ_STEP(clear(directory));
     AQ_STEP(write_both(&files, config, identity));
 done:
@@ -228,6 +251,7 @@ aq_status aq_run_directory_join(aq_run_directory *directory) {
                          files.identity_damage ? files.identity_damage : "is not there");
     if (status == AQ_OK) fill_fingerprint(directory, files.identity);
     if (status == AQ_OK) warn_if_moved(directory, files.identity);
+    if (status == AQ_OK) status = read_restarts(directory);
     earlier_free(&files);
     return status;
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "run/restarts.h"
 #include "run/room.h"
 
 #include <math.h>
@@ -39,10 +40,8 @@ static aq_status check_room(aq_session *session, const aq_layout *layout) {
 
 aq_status aq_session_open(const aq_config *config, aq_backend *backend, const aq_layout *layout,
                           aq_session *session) {
-    *session = (aq_session){.config = config,
-                            .backend = backend,
-                            .layout = *layout,
-                            .team = aq_team_alone()};
+    *session = (aq_session){
+        .config = config, .backend = backend, .layout = *layout, .team = aq_team_alone()};
     aq_status status;
     AQ_STEP(aq_dense_source_open(config->model, &session->source));
     AQ_STEP(check_scheme(&config->quantizer.scheme, &session->source->shape));
@@ -112,12 +111,14 @@ static aq_status note_forwarded(void *state) {
 static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_block *coded,
                                  aq_quantize_report *report) {
     aq_block_keep keep;
+    aq_config config;
+    AQ_TRY(aq_restarts_config(&session->directory, session->feed.at, session->config, &config));
     AQ_TRY(aq_block_keep_new(&session->directory, session->feed.at, session->team, &keep));
-    const aq_quantize_settings settings = {.seed = (uint64_t)session->config->run.seed,
+    const aq_quantize_settings settings = {.seed = (uint64_t)config.run.seed,
                                            .validation =
                                                (size_t)session->config->calibration.validation,
-                                           .fit = aq_config_fit(session->config),
-                                           .tune = tune_settings(session->config),
+                                           .fit = aq_config_fit(&config),
+                                           .tune = tune_settings(&config),
                                            .metrics = session->metrics,
                                            .progress = session->progress,
                                            .keep = &keep};

@@ -35,9 +35,10 @@ static aq_status write_vector(const aq_h5 *file, const aq_tensor *values, const 
 }
 
 static aq_status write_head(const aq_h5 *file, const aq_coded_block *block,
-                            const char *fingerprint) {
+                            const aq_block_origin *origin) {
     AQ_TRY(aq_layout_write_head(file, AQ_BLOCK_FORMAT, &block->linears[0].scheme));
-    AQ_TRY(aq_h5_write_text(file, "/", "fingerprint", fingerprint));
+    AQ_TRY(aq_h5_write_text(file, "/", "fingerprint", origin->fingerprint));
+    if (origin->settings) AQ_TRY(aq_h5_write_text(file, "/", "settings", origin->settings));
     AQ_TRY(aq_h5_write_long(file, "/", "index", (long)block->index));
     AQ_TRY(aq_h5_write_double(file, "/", "fitted_error", block->fitted_error));
     return aq_h5_write_double(file, "/", "error", block->error);
@@ -48,10 +49,10 @@ static const aq_tensor *vector_of(const aq_coded_block *block, int vector) {
 }
 
 static aq_status write_contents(const aq_h5 *file, const aq_coded_block *block,
-                                const char *fingerprint) {
+                                const aq_block_origin *origin) {
     char name[AQ_NAME_SIZE];
     size_t length;
-    AQ_TRY(write_head(file, block, fingerprint));
+    AQ_TRY(write_head(file, block, origin));
     for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++)
         AQ_TRY(write_linear(file, block, (aq_linear_kind)linear));
     for (int vector = 0; vector < AQ_VECTOR_COUNT; vector++)
@@ -61,10 +62,10 @@ static aq_status write_contents(const aq_h5 *file, const aq_coded_block *block,
 }
 
 aq_status aq_block_file_write(const char *path, const aq_coded_block *block,
-                              const char *fingerprint) {
+                              const aq_block_origin *origin) {
     aq_h5 file;
     AQ_TRY(aq_h5_create(path, &file));
-    aq_status status = write_contents(&file, block, fingerprint);
+    aq_status status = write_contents(&file, block, origin);
     if (status == AQ_OK) return aq_h5_commit(&file);
     aq_h5_close(&file);
     return status;
@@ -122,6 +123,11 @@ aq_status aq_block_parts_error(const aq_h5 *file, const char *object, const char
     AQ_REQUIRE(isfinite(*error) && *error >= 0, AQ_FORMAT, "%s: %s of %s is %g, not an error",
                file->path, key, object, *error);
     return AQ_OK;
+}
+
+aq_status aq_block_parts_settings(const aq_h5 *file, char **settings) {
+    aq_status status = aq_h5_read_text(file, "/", "settings", settings);
+    return status == AQ_MISSING ? AQ_OK : status;
 }
 
 static aq_status read_linear(const aq_h5 *file, aq_linear_kind linear, aq_backend *backend,

@@ -9,11 +9,17 @@
 
 #include "model/coded_block.h"
 
-/* Writes a rounded block (aq_coded_block_round); `fingerprint` names the settings it was made with.
+/* What a block was made from. */
+typedef struct aq_block_origin {
+    const char *fingerprint; /* names settings, model and tokens of the run */
+    const char *settings; /* JSON text: by which settings the block differs from its run; or NULL */
+} aq_block_origin;
+
+/* Writes a rounded block (aq_coded_block_round).
  * IO with path and reason; then nothing stands under `path` that was not there before, and no
  * temporary file remains. */
 aq_status aq_block_file_write(const char *path, const aq_coded_block *block,
-                              const char *fingerprint);
+                              const aq_block_origin *origin);
 
 /* Reads it back, checking shapes and types against `shape` and `scheme`, codes against 2^bits, and
  * the fingerprint; FORMAT or SHAPE with the path otherwise. *block is the caller's to free. */

@@ -15,6 +15,9 @@ typedef struct aq_block_facts {
 /* Opens a block file and compares its head; FORMAT or SHAPE if it says otherwise. */
 aq_status aq_block_parts_open(const char *path, const aq_block_facts *facts, aq_h5 *file);
 
+/* By which settings the block differs from its run: JSON text (the caller frees it) or NULL. */
+aq_status aq_block_parts_settings(const aq_h5 *file, char **settings);
+
 /* Reads an error attribute; FORMAT unless it is finite and not negative. */
 aq_status aq_block_parts_error(const aq_h5 *file, const char *object, const char *key,
                                double *error);

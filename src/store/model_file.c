@@ -86,6 +86,14 @@ static aq_status copy_vector(const gathering *to, const aq_h5 *block, const char
     return status;
 }
 
+static aq_status copy_settings(const gathering *to, const aq_h5 *block) {
+    char *settings = NULL;
+    AQ_TRY(aq_block_parts_settings(block, &settings));
+    aq_status status = settings ? aq_report_add_settings(to->blocks, settings) : AQ_OK;
+    free(settings);
+    return status == AQ_OK ? AQ_OK : aq_error_at(status, "%s: settings", block->path);
+}
+
 static aq_status copy_parts(const gathering *to, const aq_h5 *block, size_t index) {
     char name[AQ_NAME_SIZE];
     size_t length;
@@ -94,6 +102,7 @@ static aq_status copy_parts(const gathering *to, const aq_h5 *block, size_t inde
     AQ_TRY(aq_block_parts_error(block, "/", "error", &error));
     AQ_TRY(aq_block_parts_error(block, "/", "fitted_error", &fitted_error));
     AQ_TRY(aq_report_add_block(to->blocks, index, error, fitted_error, &layers));
+    AQ_TRY(copy_settings(to, block));
     for (int linear = 0; linear < AQ_LINEAR_COUNT; linear++)
         AQ_TRY(copy_linear(to, block, index, (aq_linear_kind)linear, layers));
     for (int vector = 0; vector < AQ_VECTOR_COUNT; vector++)

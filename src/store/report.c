@@ -13,6 +13,13 @@ aq_status aq_report_add_block(json_t *blocks, size_t index, double error, double
     return AQ_OK;
 }
 
+aq_status aq_report_add_settings(json_t *blocks, const char *settings) {
+    json_t *parsed, *block = json_array_get(blocks, json_array_size(blocks) - 1);
+    AQ_TRY(aq_json_load(settings, strlen(settings), &parsed));
+    AQ_REQUIRE(json_object_set_new(block, "settings", parsed) == 0, AQ_MEMORY, "out of memory");
+    return AQ_OK;
+}
+
 aq_status aq_report_add_layer(json_t *layers, const char *name, double error) {
     json_t *layer = json_pack("{s:s, s:f}", "name", name, "error", error);
     AQ_REQUIRE(layer && json_array_append_new(layers, layer) == 0, AQ_MEMORY, "out of memory");

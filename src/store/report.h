@@ -17,6 +17,10 @@
 /* Appends a block to the array `blocks`; *layers is its array of layers, borrowed from it. */
 aq_status aq_report_add_block(json_t *blocks, size_t index, double error, double fitted_error,
                               json_t **layers);
+
+/* Notes in the block added last by which settings (JSON text) it differs from the others. */
+aq_status aq_report_add_settings(json_t *blocks, const char *settings);
+
 aq_status aq_report_add_layer(json_t *layers, const char *name, double error);
 
 /* The report's text (the caller frees it). `settings` is JSON text, INVALID if it is not one

@@ -70,6 +70,41 @@ rm "$folder/inputs/blocks/block-0003.h5" "$folder/inputs/model.aqlm.h5"
 check "quantized inputs go on from block files" quantize 2 inputs --set run.inputs=quantized
 check "... to the same bytes" same inputs/model.aqlm.h5 second.h5
 
+block() { sha256sum <"$folder/$1/blocks/block-000$2.h5"; }
+same_blocks() { [ "$(block "$1" "$3")" = "$(block "$2" "$3")" ]; }
+
+cp -r "$folder/run" "$folder/again"
+check "a block is redone with other settings" quantize 2 again --restart-block 1 --set quantizer.rounds=3 --set tuning.epochs=2
+check "... alone" [ "$(blocks_made again)" = $(($(blocks_made run) + 1)) ]
+check "... with another result" fails same_blocks again run 1
+check "... the old one kept" test -e "$folder/again/blocks/block-0001.h5.replaced"
+cp "$folder/again/model.aqlm.h5" "$folder/third.h5"
+check "the run's own command takes the redone block up" quantize 1 again
+check "... as complete" says again 'complete already'
+check "redone with the run's settings" quantize 1 again --restart-block 1
+check "... the result is the run's" same again/model.aqlm.h5 run/model.aqlm.h5
+check "another scheme for one block is refused" ends_with_1 quantize 2 again --restart-block 1 --set quantizer.scheme=1x4
+check "... by name" says again 'quantizer.scheme was 2x4 and is now 1x4'
+cp -r "$folder/inputs" "$folder/later"
+check "with quantized inputs a block is redone" quantize 2 later --set run.inputs=quantized --restart-block 2 --set quantizer.rounds=3
+check "... and those behind it" [ "$(blocks_made later)" = $(($(blocks_made inputs) + 2)) ]
+
+cp -r examples/tiny-llama "$folder/moved"
+check "another path of the model is taken" quantize 2 run --set model="$folder/moved"
+check "... as complete" says run 'complete already'
+printf x | dd of="$folder/moved/model.safetensors" bs=1 seek=100000 conv=notrunc status=none
+check "a changed model is refused" ends_with_1 quantize 2 run --set model="$folder/moved"
+check "... by its file" says run 'another model (its model.safetensors had'
+check "... by one line" one_error run
+
+flip run/config.yaml 40
+check "a run with a damaged config.yaml goes on" quantize 1 run
+check "... and says so" says run 'config.yaml.damaged and written again'
+flip run/config.yaml 40
+check "... but not with other settings" ends_with_1 quantize 1 run --seed 7
+check "... which it says" says run 'was made with other settings'
+check "... until they are the run's" quantize 1 run
+
 check "other settings are refused" ends_with_1 quantize 2 run --seed 7
 check "... by name" says run 'run.seed was 0 and is now 7'
 check "... by one line" one_error run

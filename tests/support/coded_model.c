@@ -80,7 +80,7 @@ static char **write_blocks(const aq_model_shape *shape, const aq_scheme *scheme,
         snprintf(file, sizeof file, "%s-%04zu.h5", name, index);
         paths[index] = strdup(aq_test_path(file, path));
         aq_coded_block block = aq_test_random_block(shape, index, scheme);
-        AQ_CHECK(aq_block_file_write(path, &block, AQ_TEST_FINGERPRINT));
+        AQ_CHECK(aq_block_file_write(path, &block, AQ_TEST_ORIGIN));
         aq_coded_block_free(&block);
     }
     return paths;

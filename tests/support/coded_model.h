@@ -7,6 +7,7 @@
 #include "model/coded_block.h"
 
 #define AQ_TEST_FINGERPRINT "0123456789abcdef"
+#define AQ_TEST_ORIGIN (&(aq_block_origin){.fingerprint = AQ_TEST_FINGERPRINT})
 #define AQ_TEST_SETTINGS "{\"quantizer\": {\"scheme\": \"1x4\", \"tolerance\": 0.01}}"
 
 enum { AQ_TEST_PATH = 512 };
