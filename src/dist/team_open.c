@@ -165,9 +165,17 @@ aq_status aq_team_open(MPI_Comm members, aq_backend *backend, aq_team *team) {
     return status;
 }
 
+/* NCCL's memory may be read by another member's last call until that has returned. */
+static void part(team_state *state) {
+    const aq_team_word word = {.call = AQ_CALL_AGREE};
+    if (state->cuda && !state->link.broken && state->link.failure == AQ_OK)
+        aq_team_link_meet(&state->link, &word);
+}
+
 void aq_team_close(aq_team *team) {
     team_state *state = state_of(team);
     if (state) {
+        part(state);
         aq_cuda_team_close(state->cuda);
         aq_team_link_close(&state->link);
         free(state);

@@ -32,7 +32,8 @@ typedef struct aq_code_search {
     uint32_t *group_order;  /* host, `groups` entries */
 } aq_code_search;
 
-/* `coded` gives the shapes only; beam is 1 .. AQ_MAX_BEAM. Freed with aq_code_search_free ({0} is
+/* `coded` gives the shapes only: it may be a view of the rows that this member of a team works on;
+ * weight is whole. beam is 1 .. AQ_MAX_BEAM. Freed with aq_code_search_free ({0} is
  * fine). */
 aq_status aq_code_search_new(const aq_coded *coded, const aq_tensor *weight, const aq_tensor *gram,
                              int beam, aq_code_search *search);

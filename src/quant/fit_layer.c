@@ -150,9 +150,10 @@ static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_f
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->start));
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->best));
     AQ_TRY(aq_codebook_solver_new(fit->coded, weight, gram, fit->team, &fit->solver));
-    AQ_TRY(aq_code_search_new(fit->coded, weight, gram, fit->settings->beam, &fit->search));
-    fit->solver.learning_rate = (float)fit->settings->learning_rate;
     fit->meter = meter_of(fit->coded, weight, gram, fit->team);
+    const aq_coded part = aq_coded_rows(fit->coded, fit->meter.own.first, fit->meter.own.count);
+    AQ_TRY(aq_code_search_new(&part, weight, gram, fit->settings->beam, &fit->search));
+    fit->solver.learning_rate = (float)fit->settings->learning_rate;
     fit->meter.difference = fit->solver.difference;
     fit->meter.product = fit->solver.gradient;
     return measure_energy(&fit->meter, &fit->meter.weight, &fit->meter.energy);

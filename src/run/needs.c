@@ -95,7 +95,8 @@ static size_t list_bytes(const aq_linear_shape *linear, const aq_scheme *scheme)
 static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_scheme *scheme, bool cuda) {
     size_t vectors = aq_vectors_of(linear, scheme);
     size_t own = aq_linear_weights(linear) * sizeof(float) + vectors * sizeof(uint32_t) +
-                 2 * aq_entries_of(scheme) * sizeof(float);
+                 2 * aq_entries_of(scheme) * sizeof(float) +
+                 aq_entries_of(scheme) * (2 * aq_vector_of(scheme) + 1) * sizeof(double);
     /* two keys, a number, and a radix sort's second pair of them, a vector */
     size_t sort = vectors * (3 * sizeof(uint16_t) + 2 * sizeof(uint32_t));
     return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : 0);
@@ -121,10 +122,20 @@ static size_t search_bytes(const aq_linear_shape *linear, const aq_config *confi
            (size_t)scheme->codebooks * aq_entries_of(scheme) * sizeof(float);
 }
 
+/* The rows that one member of a team works on, at most. */
+static aq_linear_shape own_rows(const aq_linear_shape *linear, const sizes *of) {
+    aq_linear_shape own = *linear;
+    size_t lines = (size_t)of->config->quantizer.scheme.out_group, team = of->layout->team;
+    own.out = (linear->out / lines + team - 1) / team * lines;
+    return own;
+}
+
+/* Members hold all codes, but work on their own rows. */
 static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
-    return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(linear, scheme) +
-           search_bytes(linear, of->config) + kmeans_bytes(linear, scheme, of->layout->cuda);
+    const aq_linear_shape own = own_rows(linear, of);
+    return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, scheme) +
+           search_bytes(&own, of->config) + kmeans_bytes(&own, scheme, of->layout->cuda);
 }
 
 /* Linears are fitted in the order of their taps; each leaves its coded form, each tap gives up its
