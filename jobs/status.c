@@ -1,8 +1,8 @@
 /* aqlm-mpi status: where a run stands, from the files of its directory. */
+#include "status.h"
 #include "base/clock.h"
 #include "base/duration.h"
 #include "jobs.h"
-#include "run/run_status.h"
 
 #include <math.h>
 #include <signal.h>
@@ -50,55 +50,6 @@ static const struct argp command_line = {
            "files of its directory alone: while it works, after it ended, after it died.",
 };
 
-static const char *block_state_name(aq_block_state state) {
-    static const char *const names[] = {"waits", "in work", "done", "failed"};
-    return names[state];
-}
-
-/* Seconds since the last event; NaN if there was none. */
-static double silence(const aq_run_status *status, double now) {
-    return isnan(status->last_event) ? NAN : fmax(now - status->last_event, 0);
-}
-
-/* ---- JSON ---- */
-
-static json_t *text_or_null(const char *text) {
-    return *text ? json_string(text) : json_null();
-}
-
-static json_t *count_or_null(size_t count) {
-    return count ? json_integer((json_int_t)count) : json_null();
-}
-
-static json_t *json_block(const aq_block_status *block, size_t index) {
-    bool runs = block->state == AQ_BLOCK_RUNS;
-    json_t *rank = block->rank == AQ_LEDGER_NOBODY ? json_null() : json_integer(block->rank);
-    return json_pack(
-        "{s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "block", (json_int_t)index, "state",
-        block_state_name(block->state), "rank", rank, "error", aq_job_number(block->error),
-        "fitted_error", aq_job_number(block->fitted_error), "seconds",
-        aq_job_number(block->seconds), "stage", text_or_null(runs ? block->stage : ""), "layer",
-        text_or_null(runs ? block->layer : ""), "epoch", aq_job_number(runs ? block->epoch : NAN),
-        "failure", text_or_null(block->failure));
-}
-
-static json_t *json_status(const aq_run_status *status, double now) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < status->listed; i++)
-        json_array_append_new(list, json_block(&status->list[i], i));
-    return json_pack(
-        "{s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}",
-        "state", aq_run_state_name(status->state), "reason", text_or_null(status->reason), "blocks",
-        count_or_null(status->blocks), "done", (json_int_t)status->done, "in_work",
-        (json_int_t)status->in_work, "failed", (json_int_t)status->failed, "starts",
-        (json_int_t)status->starts, "ranks", count_or_null(status->ranks), "backend",
-        text_or_null(status->backend), "program", text_or_null(status->program), "bits_per_weight",
-        aq_job_number(status->bits_per_weight), "started", aq_job_number(status->started),
-        "silent_seconds", aq_job_number(silence(status, now)), "blocks_per_hour",
-        aq_job_number(status->blocks_per_hour), "seconds_left", aq_job_number(status->seconds_left),
-        "unreadable_lines", (json_int_t)status->unreadable, "list", list);
-}
-
 /* ---- text ---- */
 
 static void print_counts(const char *directory, const aq_run_status *status) {
@@ -122,19 +73,30 @@ static void print_settings(const aq_run_status *status) {
     putchar('\n');
 }
 
+static void print_owner(const aq_run_status *status, double now) {
+    double age = aq_job_seconds_since(status->renewed, now);
+    printf("lock: %s", status->owner);
+    if (age < 1e9) printf(", renewed %s ago", aq_duration_of(age).text);
+    putchar('\n');
+}
+
 static void print_run(const aq_run_status *status, double now) {
-    char began[64] = "";
+    char began[64] = "", teams[64] = "";
+    if (status->team_size > 1) snprintf(teams, sizeof teams, " in teams of %zu", status->team_size);
     time_t started = (time_t)status->started;
     struct tm local;
     if (status->starts && fabs(status->started) < 1e11 && localtime_r(&started, &local))
         strftime(began, sizeof began, "%F %T", &local);
     if (status->starts)
-        printf("run %zu began %s with %zu %s on %s (%s)\n", status->starts, began, status->ranks,
-               status->ranks == 1 ? "rank" : "ranks", status->backend, status->program);
-    double silent = silence(status, now);
-    if (status->state == AQ_RUN_WORKING && silent < 1e9)
+        printf("run %zu began %s with %zu %s%s on %s (%s)\n", status->starts, began, status->ranks,
+               status->ranks == 1 ? "rank" : "ranks", teams, status->backend, status->program);
+    double silent = aq_job_seconds_since(status->last_event, now);
+    if ((status->state == AQ_RUN_WORKING || status->state == AQ_RUN_KILLED) && silent < 1e9)
         printf("last event %s ago\n", aq_duration_of(silent).text);
+    if (*status->owner) print_owner(status, now);
     if (isfinite(status->blocks_per_hour)) printf("%.4g blocks an hour\n", status->blocks_per_hour);
+    if (isfinite(status->dense_forward_passes))
+        printf("dense forward passes: %.2f\n", status->dense_forward_passes);
     if (*status->reason) printf("ended: %s\n", status->reason);
     if (status->unreadable)
         printf("%zu unreadable %s in metrics.jsonl\n", status->unreadable,
@@ -149,17 +111,39 @@ static void print_number(double value, int width, int digits) {
         printf(" %*s", width, "");
 }
 
+static void print_work(const aq_block_status *block) {
+    printf("  %s %s", block->stage, block->layer);
+    if (isfinite(block->epoch)) printf("epoch %g", block->epoch);
+    if (block->kept_layers + block->kept_epochs > 0)
+        printf(" (taken up with %zu layers, %zu epochs)", block->kept_layers, block->kept_epochs);
+}
+
 static void print_block(const aq_block_status *block, size_t index) {
     char rank[16] = "";
     if (block->rank != AQ_LEDGER_NOBODY) snprintf(rank, sizeof rank, "%d", block->rank);
-    printf("%-6zu %-8s", index, block_state_name(block->state));
+    printf("%-6zu %-8s", index, aq_job_block_state_name(block->state));
     print_number(block->error, 10, 6);
     print_number(block->seconds, 9, 1);
     printf(" %5s", rank);
     if (block->state == AQ_BLOCK_FAILED) printf("  %s", block->failure);
-    if (block->state == AQ_BLOCK_RUNS) printf("  %s %s", block->stage, block->layer);
-    if (block->state == AQ_BLOCK_RUNS && isfinite(block->epoch)) printf("epoch %g", block->epoch);
+    if (block->state == AQ_BLOCK_RUNS) print_work(block);
     putchar('\n');
+}
+
+/* What each rank does, where that can be seen at a glance. */
+static void print_ranks(const aq_run_status *status, double now) {
+    enum { MOST_LINES = 64 };
+    bool runs = status->state == AQ_RUN_WORKING || status->state == AQ_RUN_KILLED;
+    if (!runs || status->each.count < 2 || status->each.count > MOST_LINES) return;
+    printf("\n%-6s %-10s %6s %9s\n", "rank", "", "block", "since");
+    for (size_t i = 0; i < status->each.count; i++) {
+        const aq_rank_status *rank = &status->each.ranks[i];
+        char block[24] = "";
+        double since = aq_job_seconds_since(rank->since, now);
+        if (rank->block != AQ_NO_BLOCK) snprintf(block, sizeof block, "%zu", rank->block);
+        printf("%-6zu %-10.10s %6s %9s %s\n", i, rank->stage, block,
+               since < 1e9 ? aq_duration_of(since).text : "", rank->layer);
+    }
 }
 
 static void print_text(const char *directory, const aq_run_status *status, double now) {
@@ -169,6 +153,7 @@ static void print_text(const char *directory, const aq_run_status *status, doubl
     if (status->listed)
         printf("\n%-6s %-8s %10s %9s %5s\n", "block", "", "error", "seconds", "rank");
     for (size_t i = 0; i < status->listed; i++) print_block(&status->list[i], i);
+    print_ranks(status, now);
 }
 
 /* ---- the command ---- */
@@ -182,7 +167,7 @@ static void interrupt(int signal_number) {
 
 static void print(const status_options *options, const aq_run_status *status, double now) {
     if (options->json)
-        aq_job_print_json(json_status(status, now), JSON_COMPACT | JSON_REAL_PRECISION(12));
+        aq_job_print_json(aq_job_status_json(status, now), JSON_COMPACT | JSON_REAL_PRECISION(12));
     else if (options->follow && !isatty(STDOUT_FILENO))
         print_counts(options->directory, status);
     else
@@ -197,7 +182,7 @@ static aq_status show(const status_options *options, bool *ended) {
     AQ_TRY(aq_run_status_read(options->directory, now, &status));
     if (options->follow && !options->json && isatty(STDOUT_FILENO)) fputs("\033[H\033[J", stdout);
     print(options, &status, now);
-    *ended = status.state == AQ_RUN_COMPLETE || status.state == AQ_RUN_ENDED;
+    *ended = status.state != AQ_RUN_WORKING && status.state != AQ_RUN_NEW;
     aq_run_status_free(&status);
     return AQ_OK;
 }

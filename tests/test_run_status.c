@@ -212,6 +212,120 @@ static void what_is_no_run_directory_is_one_clear_error(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(aq_error_text(), "config.yaml"));
 }
 
+#define EVENT(kind, rank, rest) "{\"event\":\"" kind "\",\"rank\":" #rank "," rest "}\n"
+
+static const char start_of_teams[] = EVENT(
+    "start", 0,
+    "\"ranks\":4,\"team_size\":2,\"backend\":\"cpu\",\"program\":\"p\",\"blocks\":4,\"time\":100");
+
+static void every_rank_tells_what_it_does(void) {
+    const char *events = LINES(
+        start, inputs_of_0, inputs_of_1, fit_of_1, block_0_done,
+        EVENT("stage", 0, "\"block\":null,\"stage\":\"waiting\",\"layer\":null,\"time\":111"),
+        EVENT("stage", 7, "\"block\":null,\"stage\":\"waiting\",\"layer\":null,\"time\":112"));
+    aq_run_status status = read_status(run_directory(events, 1), 120);
+    CU_ASSERT_EQUAL_FATAL(status.each.count, 2);
+    CU_ASSERT_EQUAL(status.unreadable, 0);
+    CU_ASSERT_EQUAL(status.team_size, 1);
+    const aq_rank_status *ranks = status.each.ranks;
+    CU_ASSERT_STRING_EQUAL(ranks[0].stage, "waiting");
+    CU_ASSERT_EQUAL(ranks[0].block, AQ_NO_BLOCK);
+    CU_ASSERT_EQUAL(ranks[0].since, 111);
+    CU_ASSERT_STRING_EQUAL(ranks[1].stage, "fit");
+    CU_ASSERT_STRING_EQUAL(ranks[1].layer, "mlp.up_proj");
+    CU_ASSERT_EQUAL(ranks[1].block, 1);
+    CU_ASSERT_EQUAL(ranks[1].last_event, 108);
+    CU_ASSERT(isnan(ranks[1].waiting) && isnan(ranks[1].peak_memory));
+    aq_run_status_free(&status);
+}
+
+static void the_end_of_a_run_tells_what_its_ranks_did(void) {
+    const char *events =
+        LINES(start, inputs_of_0, block_0_done,
+              EVENT("rank", 1,
+                    "\"forwarding\":1,\"waiting\":2,\"quantizing\":3,\"peak_memory\":4,"
+                    "\"peak_device_memory\":null,\"time\":120"),
+              EVENT("run", 0, "\"blocks\":4,\"dense_forward_passes\":1.25,\"time\":121"),
+              EVENT("end", 0, "\"error\":null,\"time\":121"));
+    aq_run_status status = read_status(run_directory(events, 4), 130);
+    CU_ASSERT_EQUAL(status.dense_forward_passes, 1.25);
+    CU_ASSERT_EQUAL_FATAL(status.each.count, 2);
+    const aq_rank_status *rank = &status.each.ranks[1];
+    CU_ASSERT(rank->forwarding == 1 && rank->waiting == 2 && rank->quantizing == 3);
+    CU_ASSERT(rank->peak_memory == 4 && isnan(rank->peak_device_memory));
+    aq_run_status_free(&status);
+}
+
+/* Members tell what they do, but a block is its lead's: a member that is behind must not take it up
+ * again. */
+static void a_teams_block_is_its_leads(void) {
+    const char *events =
+        LINES(start_of_teams, EVENT("stage", 2, "\"block\":0,\"stage\":\"inputs\",\"time\":101"),
+              EVENT("stage", 3, "\"block\":0,\"stage\":\"inputs\",\"time\":102"),
+              EVENT("block", 2, "\"block\":0,\"error\":0.5,\"seconds\":4,\"time\":105"),
+              EVENT("stage", 3, "\"block\":0,\"stage\":\"writing\",\"time\":106"));
+    aq_run_status status = read_status(run_directory(events, 1), 120);
+    CU_ASSERT_EQUAL(status.team_size, 2);
+    CU_ASSERT_EQUAL(status.list[0].state, AQ_BLOCK_DONE);
+    CU_ASSERT_EQUAL(status.list[0].rank, 2);
+    CU_ASSERT_EQUAL(status.in_work, 0);
+    CU_ASSERT_STRING_EQUAL(status.each.ranks[3].stage, "writing");
+    aq_run_status_free(&status);
+}
+
+static void what_a_block_was_taken_up_with_is_told(void) {
+    const char *layer =
+        EVENT("layer", 1, "\"block\":1,\"layer\":\"mlp.up_proj\",\"error\":0.1,\"time\":109");
+    const char *events =
+        LINES(start, inputs_of_1, layer, start, inputs_of_1,
+              EVENT("taken_up", 1, "\"block\":1,\"layers\":5,\"epochs\":2,\"time\":104"), fit_of_1,
+              layer, EVENT("taken_up", 1, "\"block\":1,\"layers\":-1,\"epochs\":2,\"time\":104"));
+    aq_run_status status = read_status(run_directory(events, 0), 120);
+    CU_ASSERT_EQUAL(status.list[1].kept_layers, 5);
+    CU_ASSERT_EQUAL(status.list[1].kept_epochs, 2);
+    CU_ASSERT_EQUAL(status.list[1].layers, 6);
+    CU_ASSERT_EQUAL(status.list[1].epoch, 2);
+    CU_ASSERT_EQUAL(status.unreadable, 1);
+    aq_run_status_free(&status);
+}
+
+/* A lock of this host's process 1 (which lives) or of one that is gone, renewed at `renewed`. */
+static void write_lock(const char *directory, aq_lock_owner owner, double renewed) {
+    char text[AQ_OWNER_TEXT];
+    owner.renewed = renewed;
+    AQ_CHECK(aq_lock_owner_write(&owner, text));
+    write_file(directory, "lock", text);
+}
+
+static aq_run_state state_of(const char *directory, double now) {
+    aq_run_status status = read_status(directory, now);
+    aq_run_state state = status.state;
+    CU_ASSERT_EQUAL(status.in_work, state == AQ_RUN_WORKING);
+    aq_run_status_free(&status);
+    return state;
+}
+
+static void a_lock_that_nobody_renews_tells_that_a_run_was_killed(void) {
+    const char *directory = run_directory(LINES(start, inputs_of_1), 0);
+    aq_lock_owner owner;
+    aq_lock_owner_self(&owner);
+    write_lock(directory, owner, 100);
+    CU_ASSERT_EQUAL(state_of(directory, 1000), AQ_RUN_WORKING); /* suspended, but alive */
+    owner.start++; /* another process with this number was the owner */
+    write_lock(directory, owner, 1000);
+    CU_ASSERT_EQUAL(state_of(directory, 1001), AQ_RUN_KILLED);
+    strcpy(owner.host, "elsewhere");
+    strcpy(owner.boot, "another");
+    write_lock(directory, owner, 1000);
+    CU_ASSERT_EQUAL(state_of(directory, 1059), AQ_RUN_WORKING);
+    CU_ASSERT_EQUAL(state_of(directory, 1061), AQ_RUN_KILLED);
+    aq_run_status status = read_status(directory, 1061);
+    CU_ASSERT_PTR_NOT_NULL(strstr(status.owner, " on elsewhere since "));
+    aq_run_status_free(&status);
+    write_file(directory, "lock", "garbage");
+    CU_ASSERT_EQUAL(state_of(directory, 9000), AQ_RUN_WORKING);
+}
+
 static void what_the_program_writes_is_understood(void) {
     const char *directory = run_directory("", 0);
     aq_metrics *metrics;
@@ -250,6 +364,11 @@ int main(int argc, char **argv) {
         AQ_CASE(a_torn_last_line_is_no_fault),
         AQ_CASE(garbage_is_counted_and_harms_nothing),
         AQ_CASE(what_is_no_run_directory_is_one_clear_error),
+        AQ_CASE(every_rank_tells_what_it_does),
+        AQ_CASE(the_end_of_a_run_tells_what_its_ranks_did),
+        AQ_CASE(a_teams_block_is_its_leads),
+        AQ_CASE(what_a_block_was_taken_up_with_is_told),
+        AQ_CASE(a_lock_that_nobody_renews_tells_that_a_run_was_killed),
         AQ_CASE(what_the_program_writes_is_understood),
     };
     return aq_test_main("run_status", cases, sizeof cases / sizeof *cases, argc, argv);

@@ -55,7 +55,7 @@ static aq_block_status *block_of(aq_run_status *status, const json_t *fields) {
 
 /* What an earlier run had in work or failed at waits again. */
 static bool take_start(aq_run_status *status, double time, const json_t *fields) {
-    size_t blocks;
+    size_t blocks, ranks = 0;
     if (!aq_event_count(fields, "blocks", 1, MOST_BLOCKS, &blocks) || !list_blocks(status, blocks))
         return false;
     for (size_t i = 0; i < status->listed; i++) {
@@ -68,10 +68,14 @@ static bool take_start(aq_run_status *status, double time, const json_t *fields)
     status->started = time;
     status->ended = false;
     status->reason[0] = 0;
-    aq_event_count(fields, "ranks", 1, INT_MAX, &status->ranks);
+    aq_event_count(fields, "ranks", 1, INT_MAX, &ranks);
+    status->ranks = ranks;
+    status->team_size = 1;
+    status->dense_forward_passes = NAN;
+    aq_event_count(fields, "team_size", 1, INT_MAX, &status->team_size);
     aq_event_text(fields, "backend", status->backend);
     aq_event_text(fields, "program", status->program);
-    return true;
+    return aq_rank_list_start(&status->each, ranks, time);
 }
 
 static bool take_stage(aq_block_status *block, double time, const json_t *fields) {
@@ -84,6 +88,18 @@ static bool take_stage(aq_block_status *block, double time, const json_t *fields
     }
     memcpy(block->stage, stage, sizeof stage);
     if (!aq_event_text(fields, "layer", block->layer)) block->layer[0] = 0;
+    return true;
+}
+
+/* What an earlier process had done of the block that its rank begins. */
+static bool take_up(aq_block_status *block, const json_t *fields) {
+    size_t layers, epochs;
+    if (!aq_event_count(fields, "layers", 0, INT_MAX, &layers) ||
+        !aq_event_count(fields, "epochs", 0, INT_MAX, &epochs))
+        return false;
+    block->layers = block->kept_layers = layers;
+    block->kept_epochs = epochs;
+    if (epochs > 0) block->epoch = (double)epochs;
     return true;
 }
 
@@ -106,8 +122,11 @@ static bool take_block_event(aq_run_status *status, const char *event, double ti
     aq_block_status *block = block_of(status, fields);
     size_t rank;
     if (!block || !aq_event_count(fields, "rank", 0, INT_MAX, &rank)) return false;
+    if (status->team_size > 1 && rank % status->team_size) return true; /* its lead tells */
     aq_event_number(fields, "bits_per_weight", &status->bits_per_weight);
     if (strcmp(event, "epoch") == 0) return aq_event_number(fields, "epoch", &block->epoch);
+    if (strcmp(event, "layer") == 0) return ++block->layers;
+    if (strcmp(event, "taken_up") == 0) return take_up(block, fields);
     bool taken = strcmp(event, "stage") == 0   ? take_stage(block, time, fields)
                  : strcmp(event, "block") == 0 ? take_done(block, fields)
                                                : take_failed(block, fields);
@@ -116,14 +135,19 @@ static bool take_block_event(aq_run_status *status, const char *event, double ti
 }
 
 static bool take_event(void *state, const char *event, double time, const json_t *fields) {
-    static const char *const of_blocks[] = {"stage", "epoch", "block", "failed"};
+    static const char *const of_blocks[] = {"stage", "layer", "taken_up",
+                                            "epoch", "block", "failed"};
     aq_run_status *status = state;
     status->last_event = time;
     if (strcmp(event, "start") == 0) return take_start(status, time, fields);
+    aq_rank_list_take(&status->each, event, time, fields);
+    if (json_is_null(json_object_get(fields, "block"))) return true; /* a rank waits */
     for (size_t i = 0; i < sizeof of_blocks / sizeof *of_blocks; i++)
         if (strcmp(event, of_blocks[i]) == 0) return take_block_event(status, event, time, fields);
-    if (strcmp(event, "run") == 0)
+    if (strcmp(event, "run") == 0) {
         aq_event_number(fields, "bits_per_weight", &status->bits_per_weight);
+        aq_event_number(fields, "dense_forward_passes", &status->dense_forward_passes);
+    }
     if (strcmp(event, "end") == 0) {
         status->ended = true;
         aq_event_text(fields, "error", status->reason);
@@ -185,6 +209,29 @@ static void find_block_files(const char *directory, bool *present, aq_run_status
     closedir(folder);
 }
 
+/* Who holds the directory, and whether nobody works there any more: its process is known to be
+ * gone, or has not renewed the lock for so long that another job may take it over. */
+static bool find_owner(const char *directory, double now, aq_run_status *status) {
+    enum { MOST_SILENCE = 60 };
+    char *path, *text = NULL;
+    size_t length;
+    aq_lock_owner owner, self;
+    if (aq_file_join(directory, "lock", &path) != AQ_OK) return false;
+    bool read = aq_file_read(path, AQ_OWNER_TEXT, &text, &length) == AQ_OK &&
+                aq_lock_owner_read(text, length, &owner) == AQ_OK;
+    free(path);
+    free(text);
+    if (!read) return false;
+    aq_lock_owner_self(&self);
+    aq_lock_owner_describe(&owner, status->owner);
+    for (char *at = status->owner; *at; at++)
+        if (*at < ' ' || *at > '~') *at = '?'; /* what could disturb a terminal */
+    status->renewed = owner.renewed;
+    aq_owner_life life = aq_lock_owner_life(&owner, &self);
+    return life == AQ_OWNER_DEAD ||
+           (life == AQ_OWNER_UNKNOWN && now - owner.renewed > MOST_SILENCE);
+}
+
 /* Files decide about every block that nobody works on. */
 static void settle_block(aq_block_status *block, bool ended, bool present) {
     if (block->state == AQ_BLOCK_RUNS && ended) block->state = AQ_BLOCK_WAITS;
@@ -192,14 +239,15 @@ static void settle_block(aq_block_status *block, bool ended, bool present) {
     if (block->state == AQ_BLOCK_WAITS && present) block->state = AQ_BLOCK_DONE;
 }
 
-static aq_status settle(const char *directory, aq_run_status *status) {
+static aq_status settle(const char *directory, double now, aq_run_status *status) {
     bool *present = calloc(MOST_BLOCKS, sizeof *present),
          gathered = exists(directory, "model.aqlm.h5");
     AQ_REQUIRE(present, AQ_MEMORY, "out of memory");
     find_block_files(directory, present, status);
+    bool killed = find_owner(directory, now, status) && !status->ended;
     for (size_t i = 0; i < status->listed; i++) {
         aq_block_status *block = &status->list[i];
-        settle_block(block, status->ended, present[i] || gathered);
+        settle_block(block, status->ended || killed, present[i] || gathered);
         status->done += block->state == AQ_BLOCK_DONE;
         status->in_work += block->state == AQ_BLOCK_RUNS;
         status->failed += block->state == AQ_BLOCK_FAILED;
@@ -209,6 +257,7 @@ static aq_status settle(const char *directory, aq_run_status *status) {
     status->state = gathered && !status->in_work ? AQ_RUN_COMPLETE
                     : !begun                     ? AQ_RUN_NEW
                     : status->ended              ? AQ_RUN_ENDED
+                    : killed                     ? AQ_RUN_KILLED
                                                  : AQ_RUN_WORKING;
     return AQ_OK;
 }
@@ -248,13 +297,15 @@ aq_status aq_run_status_read(const char *directory, double now, aq_run_status *s
     *status = (aq_run_status){.started = NAN,
                               .last_event = NAN,
                               .bits_per_weight = NAN,
+                              .dense_forward_passes = NAN,
+                              .renewed = NAN,
                               .blocks_per_hour = NAN,
                               .seconds_left = NAN};
     AQ_TRY(check_directory(directory));
     AQ_TRY(aq_config_new(&status->config));
     result = read_part(directory, "config.yaml", status);
     if (result == AQ_OK) result = read_part(directory, "metrics.jsonl", status);
-    if (result == AQ_OK) result = settle(directory, status);
+    if (result == AQ_OK) result = settle(directory, now, status);
     if (result == AQ_OK) estimate(now, status);
     if (result != AQ_OK) aq_run_status_free(status);
     return result;
@@ -262,6 +313,7 @@ aq_status aq_run_status_read(const char *directory, double now, aq_run_status *s
 
 void aq_run_status_free(aq_run_status *status) {
     aq_config_free(&status->config);
+    aq_rank_list_free(&status->each);
     free(status->list);
     *status = (aq_run_status){0};
 }

@@ -2,9 +2,10 @@
  * that sees them, while it works, after it ended, and after it died.
  *
  * metrics.jsonl tells what happened, the block files what is finished: a block is done if its file
- * is there (or the gathered one), whatever the events say. Files are not opened but for config.yaml
- * and metrics.jsonl. Nobody can tell from files whether a process that has not said that it ended
- * is alive; how long it has been silent is told instead.
+ * is there (or the gathered one), whatever the events say. Files are not opened but for
+ * config.yaml, metrics.jsonl and lock. A run that has not said that it ended was killed if its
+ * lock's owner is known to be dead or has not renewed it for a minute; how long all and each rank
+ * have been silent is told too.
  */
 #ifndef AQ_RUN_RUN_STATUS_H
 #define AQ_RUN_RUN_STATUS_H
@@ -12,10 +13,13 @@
 #include "run/config.h"
 #include "run/event_file.h"
 #include "run/ledger.h"
+#include "run/lock_owner.h"
+#include "run/rank_status.h"
 
 #define AQ_RUN_STATE_LIST(X)                                                                       \
     X(NEW, "new")           /* prepared, nothing has happened yet */                               \
-    X(WORKING, "working")   /* began and has not said that it ended: at work, or killed */         \
+    X(WORKING, "working")   /* began and has not said that it ended */                             \
+    X(KILLED, "killed")     /* the same, but nobody is there; the same command goes on */          \
     X(ENDED, "ended")       /* ended before all was done; the same command goes on */              \
     X(COMPLETE, "complete") /* model.aqlm.h5 is written */
 
@@ -31,11 +35,13 @@ const char *aq_run_state_name(aq_run_state state);
 /* Numbers that nobody told are NaN, texts "". */
 typedef struct aq_block_status {
     aq_block_state state;
-    int rank;                   /* who works or worked on it; AQ_LEDGER_NOBODY: unknown */
-    double error, fitted_error; /* of a block that is done; the latter before tuning */
-    double began;               /* Unix seconds, of the last attempt */
-    double seconds;             /* done: that it took; in work: since it began */
-    bool now;                   /* done by the last run */
+    int rank;                        /* who works or worked on it; AQ_LEDGER_NOBODY: unknown */
+    double error, fitted_error;      /* of a block that is done; the latter before tuning */
+    double began;                    /* Unix seconds, of the last attempt */
+    double seconds;                  /* done: that it took; in work: since it began */
+    bool now;                        /* done by the last run */
+    size_t layers;                   /* fitted in the last attempt, taken up ones too */
+    size_t kept_layers, kept_epochs; /* of an attempt before, taken up by the last one */
     char stage[AQ_EVENT_TEXT], layer[AQ_EVENT_TEXT]; /* in work: AQ_STAGE_LIST; of "fit" */
     double epoch;                                    /* in work: of tuning, the last that ended */
     char failure[AQ_EVENT_TEXT];                     /* why it failed */
@@ -50,11 +56,16 @@ typedef struct aq_run_status {
     size_t done, in_work, failed;                        /* of them */
     size_t starts;                                       /* runs of this directory so far */
     size_t ranks;                                        /* of the last one; 0: unknown */
+    size_t team_size;                                    /* ranks that share a block; likewise */
+    aq_rank_list each;                                   /* owned: the ranks of the last one */
     char backend[AQ_EVENT_TEXT], program[AQ_EVENT_TEXT]; /* of the last one */
     char reason[AQ_EVENT_TEXT];                          /* why it ended */
     bool ended;                                          /* it said so */
     double started, last_event;                          /* Unix seconds; of the last one; of all */
     double bits_per_weight;
+    double dense_forward_passes;          /* over the model, of the last run when it ended */
+    char owner[AQ_OWNER_TEXT];            /* of the lock, "" where there is none */
+    double renewed;                       /* Unix seconds, of the lock */
     double blocks_per_hour, seconds_left; /* of a run at work that has finished a block */
     size_t unreadable;                    /* lines of metrics.jsonl */
 } aq_run_status;
