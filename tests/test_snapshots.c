@@ -118,6 +118,21 @@ static void snapshots_that_no_restart_would_use_are_removed(void) {
     aq_feed_fixture_free(&made);
 }
 
+static void snapshots_behind_a_redone_block_are_removed(void) {
+    aq_feed_fixture made = aq_feed_fixture_new();
+    aq_snapshots snapshots = every_second(&made);
+    snapshots.every = 1;
+    aq_block_feed writes = aq_test_feed(&made, false, 0);
+    writes.settings.snapshots = &snapshots;
+    AQ_CHECK(aq_feed_from_start(&writes, 3));
+    aq_snapshots_discard(&made.directory, 2);
+    CU_ASSERT_EQUAL(aq_snapshots_nearest(&snapshots, 4), 2);
+    aq_snapshots_discard(&made.directory, 0);
+    CU_ASSERT_EQUAL(aq_snapshots_nearest(&snapshots, 4), 0);
+    aq_block_feed_free(&writes);
+    aq_feed_fixture_free(&made);
+}
+
 static void quantized_snapshots_hold_quantized_inputs(void) {
     aq_feed_fixture made = aq_feed_fixture_new();
     aq_snapshots snapshots = every_second(&made);
@@ -145,6 +160,7 @@ static const aq_case cases[] = {
      a_snapshot_of_another_team_size_or_run_is_not_used},
     {"snapshots_that_no_restart_would_use_are_removed",
      snapshots_that_no_restart_would_use_are_removed},
+    {"snapshots_behind_a_redone_block_are_removed", snapshots_behind_a_redone_block_are_removed},
     {"quantized_snapshots_hold_quantized_inputs", quantized_snapshots_hold_quantized_inputs},
 };
 

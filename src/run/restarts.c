@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "run/config_table.h"
+#include "run/snapshots.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -179,7 +180,10 @@ static aq_status clear(aq_run_directory *directory, aq_inputs inputs) {
     if (json_is_true(json_object_get(directory->restarts, "cleared"))) return AQ_OK;
     for (size_t block = 0; block < directory->source->shape.blocks; block++) {
         bool chosen = is_requested(requested, block);
-        later = later || (chosen && inputs == AQ_INPUTS_QUANTIZED);
+        if (chosen && inputs == AQ_INPUTS_QUANTIZED && !later) {
+            aq_snapshots_discard(directory, block);
+            later = true;
+        }
         if (chosen || later) AQ_TRY(replace_block(directory, block));
     }
     AQ_TRY(replace(directory->model_path));

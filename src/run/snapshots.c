@@ -214,12 +214,20 @@ size_t aq_snapshots_nearest(const aq_snapshots *snapshots, size_t limit) {
 }
 
 /* Damaged ones that were set aside stay. */
-static void remove_older(void *state, const char *path, size_t boundary) {
-    const search *self = state;
+static void remove_snapshot(const char *path) {
     const char *end = path + strlen(path);
-    bool whole = strcmp(end - 4, ".act") == 0;
-    if (whole && boundary < self->limit && aq_digest_remove(path) != AQ_OK)
+    if (strcmp(end - 4, ".act") == 0 && aq_digest_remove(path) != AQ_OK)
         aq_log_warn("%s", aq_error_text());
+}
+
+static void remove_below(void *state, const char *path, size_t boundary) {
+    const search *self = state;
+    if (boundary < self->limit) remove_snapshot(path);
+}
+
+static void remove_above(void *state, const char *path, size_t boundary) {
+    const search *self = state;
+    if (boundary > self->limit) remove_snapshot(path);
 }
 
 static size_t first_unfinished(const aq_run_directory *directory) {
@@ -238,5 +246,11 @@ void aq_snapshots_prune(const aq_snapshots *snapshots) {
     size_t unfinished = first_unfinished(snapshots->directory);
     search wanted = {.snapshots = snapshots};
     wanted.limit = unfinished == SIZE_MAX ? SIZE_MAX : aq_snapshots_nearest(snapshots, unfinished);
-    list(snapshots, remove_older, &wanted);
+    list(snapshots, remove_below, &wanted);
+}
+
+void aq_snapshots_discard(const aq_run_directory *directory, size_t last) {
+    const aq_snapshots any = {.directory = directory};
+    search wanted = {.limit = last};
+    list(&any, remove_above, &wanted);
 }

@@ -44,4 +44,7 @@ size_t aq_snapshots_nearest(const aq_snapshots *snapshots, size_t limit);
  * unfinished block, of any team size. Fine if somebody else is doing the same. */
 void aq_snapshots_prune(const aq_snapshots *snapshots);
 
+/* Removes those above boundary `last`: they were computed through blocks that are to change. */
+void aq_snapshots_discard(const aq_run_directory *directory, size_t last);
+
 #endif
