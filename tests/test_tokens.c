@@ -281,6 +281,23 @@ static void a_written_matrix_is_numpys(void) {
     free(path);
 }
 
+static void tokens_are_dealt_out_to_the_members_of_a_team(void) {
+    const image file = image_of_type("<u2", "(7,)", seven, sizeof seven);
+    const aq_token_cut ones = {.length = 1, .vocab = 100};
+    aq_tokens tokens;
+    for (size_t member = 0; member < 3; member++) {
+        AQ_CHECK(read_image(&file, &ones, &tokens));
+        AQ_CHECK(aq_tokens_take_part(&tokens, member, 3));
+        CU_ASSERT_EQUAL(tokens.sequences, member ? 2 : 3);
+        for (size_t i = 0; i < tokens.sequences; i++)
+            CU_ASSERT_EQUAL(tokens.data[i], (int32_t)(10 + member + 3 * i));
+        aq_tokens_free(&tokens);
+    }
+    AQ_CHECK(read_image(&file, &threes, &tokens));
+    AQ_CHECK_FAILS(aq_tokens_take_part(&tokens, 0, 3), AQ_INVALID, "a team of 3 ranks");
+    aq_tokens_free(&tokens);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(tokens_of_every_type_are_widened),
@@ -297,6 +314,7 @@ int main(int argc, char **argv) {
         AQ_CASE(tokens_other_files_are_refused),
         AQ_CASE(tokens_hash_sees_values_and_sizes_alone),
         AQ_CASE(tokens_of_the_tiny_example_are_read),
+        AQ_CASE(tokens_are_dealt_out_to_the_members_of_a_team),
         AQ_CASE(a_written_matrix_is_numpys)};
     return aq_test_main("tokens", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -2,6 +2,7 @@
  */
 #include "coded_model.h"
 #include "random_block.h"
+#include "small_backend.h"
 #include "team_suite.h"
 
 #include "run/session.h"
@@ -328,6 +329,45 @@ static void a_team_quantizes_a_model_with_quantized_inputs(void) {
     check_job("quantized");
 }
 
+/* Block 0 with memory of which the last member has so little. */
+static double quantize_with(size_t limit, size_t device_bytes, const char *name, size_t *peak) {
+    char path[AQ_TEST_PATH];
+    bool last = aq_test_team()->rank + 1 == aq_test_team()->size;
+    const aq_task task = {.source = AQ_SOURCE_EMBEDDINGS};
+    const aq_layout layout = layout_of(aq_test_team());
+    aq_small_backend small;
+    aq_session session;
+    aq_block_outcome outcome = {.error = NAN};
+    share_folder(path, name);
+    aq_config config = job(path, "dense");
+    AQ_CHECK(aq_config_set("calibration.sequences=60", &config));
+    aq_small_backend_open(last ? limit : SIZE_MAX, &small);
+    AQ_CHECK(aq_session_open(&config, &small.backend, &layout, &session));
+    if (aq_test_team()->rank == 0) AQ_CHECK(aq_run_directory_prepare(&session.directory, &config));
+    AQ_CHECK(aq_team_agree(aq_test_team(), AQ_OK));
+    AQ_CHECK(aq_session_begin(&session, aq_test_team()->rank, NULL));
+    AQ_CHECK(aq_session_join(&session, aq_test_team()));
+    session.activation_bytes = device_bytes;
+    AQ_CHECK(aq_session_quantize(&session, &task, &outcome));
+    *peak = small.peak;
+    aq_session_close(&session);
+    aq_small_backend_close(&small);
+    aq_config_free(&config);
+    return outcome.error;
+}
+
+static void a_member_short_of_memory_lets_all_try_again(void) {
+    size_t plenty, host, small;
+    if (strcmp(aq_backend_name(aq_test_backend()), "cpu") != 0) return;
+    double expected = quantize_with(SIZE_MAX, SIZE_MAX, "plenty", &plenty);
+    CU_ASSERT_EQUAL(quantize_with(SIZE_MAX, 0, "host", &host), expected);
+    CU_ASSERT_TRUE(host < plenty);
+    size_t limit = host + (plenty - host) / 2;
+    CU_ASSERT_EQUAL(quantize_with(limit, SIZE_MAX, "small", &small), expected);
+    bool last = aq_test_team()->rank + 1 == aq_test_team()->size;
+    CU_ASSERT_TRUE(!last || small <= limit);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(tuning_by_a_team_is_that_of_one_rank),
@@ -339,6 +379,7 @@ int main(int argc, char **argv) {
         AQ_CASE(a_sequence_that_is_not_finite_ends_the_block_for_all),
         AQ_CASE(a_team_quantizes_a_model_with_dense_inputs),
         AQ_CASE(a_team_quantizes_a_model_with_quantized_inputs),
+        AQ_CASE(a_member_short_of_memory_lets_all_try_again),
     };
     return aq_test_team_main("team_block", cases, sizeof cases / sizeof *cases, argc, argv);
 }
