@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# kill -9 at each step of a commit: at the calls on the files of a block, of the gathered model, of their digests, of the run
-# directory's texts. The same command goes on to the same bytes. AQLM_FAULTS=all takes every call, else some of each series.
+# kill -9 at each step of a commit: at the calls on the files of a block, of a block in work, of the gathered model, of
+# their digests, of the run directory's texts. The same command goes on to the same bytes. AQLM_FAULTS=all takes every call, else some of each series.
 source "$(dirname "$0")/common.sh" "$@"
 make_reference
 
 # A run whose last block and gathered model are missing.
 cp -r "$folder/whole" "$folder/template"
-rm -f "$folder"/template/blocks/block-0003.h5* "$folder"/template/model.aqlm.h5*
+rm -f "$folder"/template/blocks/block-0003.h5* "$folder"/template/model.aqlm.h5* "$folder/template/metrics.jsonl"
 
 # begin RUN: a new run directory, made from $from.
 begin() {
@@ -34,14 +34,12 @@ chosen() {
     }'
 }
 
-# killed_at PATTERN N ACTION: the job dies at that call and goes on to the same bytes, making no finished block again.
+# killed_at PATTERN N ACTION: the job dies at that call and goes on to the same bytes, making no finished layer again.
 killed_at() {
   begin run
   FAULT="any:$1:$2:$3" quietly alone run
   [ $? = 137 ] || { echo "not killed" >>"$folder/run.log"; return 1; }
-  local finished told
-  finished=$(finished_blocks run) told=$(events run)
-  goes_on run && [ "$(redone run "$told" "$finished")" = 0 ] && tidy run
+  goes_on run && [ -z "$(layers_told run | sort | uniq -d)" ] && tidy run
 }
 
 # each_step NAME PATTERN: every step of NAME's commit.
@@ -64,6 +62,8 @@ each_step() {
 
 from=template
 each_step 'a block file' '*/blocks/block-0003*'
+each_step 'a finished layer' '*/work/block-0003/mlp.up_proj*'
+each_step 'the state of tuning' '*/work/block-0003/tuning*'
 each_step 'the gathered model' '*/model.aqlm.h5*'
 from=nothing
 each_step 'the settings' '*/config.yaml*'

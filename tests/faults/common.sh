@@ -3,11 +3,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../mpi/common.sh" "$1"
 library=$2
 reference=$folder/whole/model.aqlm.h5 # an undisturbed run's, made by make_reference
 
-# 28 layers in 4 blocks: a job of half a second, and one of two.
+# 28 layers in 4 blocks: a job of half a second, and one of about three.
 quick=(--backend cpu --set calibration.sequences=12 --set calibration.length=64 --set calibration.validation=4
   --set quantizer.scheme=2x4 --set quantizer.rounds=1 --set quantizer.kmeans_iterations=3 --set quantizer.adam_steps=5
   --set tuning.epochs=1)
-slow=("${quick[@]}" --set quantizer.rounds=50 --set tuning.epochs=8 --set tuning.patience=9)
+slow=("${quick[@]}" --set quantizer.rounds=100 --set tuning.epochs=16 --set tuning.patience=16)
 settings=("${quick[@]}")
 
 # arguments RUN: the command line of the job that a script runs, for the run directory $folder/RUN.
@@ -48,10 +48,10 @@ processes() {
   done
 }
 
-# wait_for FILE: at most 60 s.
+# wait_for PATTERN: until a file matches, at most 60 s.
 wait_for() {
   for _ in $(seq 1200); do
-    if [ -e "$1" ]; then return 0; fi
+    if compgen -G "$1" >/dev/null; then return 0; fi
     sleep 0.05
   done
   return 1

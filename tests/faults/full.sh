@@ -27,6 +27,9 @@ check "an error from fsync of a block file" fails_saying "sync:$block:1:EIO" blo
 check "an error from close of a block file" fails_saying "close:$block:1:EIO" blocks/block-0002.h5 "$broken" 2
 check "an error from rename of a block file" fails_saying "rename:$block:1:EIO" blocks/block-0002.h5 "$broken" 2
 check "an error from fsync of the folder of blocks" fails_saying 'sync:*/blocks:5:EIO' blocks "$broken" 2
+check "a full disk for a finished layer" fails_saying 'write:*/work/block-0002/*:30:ENOSPC' work/block-0002 "$full" 2
+check "an error from fsync of the state of tuning" fails_saying 'sync:*/tuning.h5*:1:EIO' work/block-0000/tuning.h5 "$broken" 0
+check "a quota reached when the folder of a block is written" fails_saying 'create:*/work/*:3:EDQUOT' work/block-0000 "$quota" 0
 check "a full disk when the model is gathered" fails_saying "write:$model:1:ENOSPC" model.aqlm.h5 "$full" 4
 check "... amid its data" fails_saying "write:$model:70:ENOSPC" model.aqlm.h5 "$full" 4
 check "a quota reached when the model is gathered" fails_saying "write:$model:120:EDQUOT" model.aqlm.h5 "$quota" 4
@@ -43,15 +46,15 @@ check "... saying why" grep -q "$folder/limited/.*: File too large" "$folder/lim
 check "... and without it the job goes on" goes_on limited
 
 # A real file system without room, filled once the first block is finished.
-if [ "$(id -u)" = 0 ] && mkdir "$folder/small" && mount -t tmpfs -o size=256m tmpfs "$folder/small" 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && mkdir "$folder/small" && mount -t tmpfs -o size=64m tmpfs "$folder/small" 2>/dev/null; then
   trap 'umount -l "$folder/small"; rm -rf "$folder"' EXIT
   settings=("${slow[@]}")
   reference=$folder/slow/model.aqlm.h5
   check "a longer job runs undisturbed" together 2 slow
   quietly together 2 small/run &
   job=$!
-  wait_for "$folder/small/run/blocks/block-0000.h5"
-  head -c 300M /dev/zero >"$folder/small/fill" 2>/dev/null
+  wait_for "$folder/small/run/blocks/block-????.h5"
+  head -c 100M /dev/zero >"$folder/small/fill" 2>/dev/null
   wait $job
   check "a file system that fills up ends a job" [ $? = 1 ]
   mv "$folder/small/fill" "$folder/small/full" 2>/dev/null

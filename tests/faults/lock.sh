@@ -19,7 +19,7 @@ check "... and the first job ends undisturbed" [ $? = 0 ]
 
 quietly together 2 stopped &
 job=$!
-wait_for "$folder/stopped/blocks/block-0000.h5"
+wait_for "$folder/stopped/blocks/block-????.h5"
 kill -USR1 "$(processes mpirun stopped)"
 wait $job
 check "a job that stops on request ends with 75" [ $? = 75 ]

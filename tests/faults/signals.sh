@@ -61,7 +61,7 @@ for signal in TERM INT; do
   run=mpirun-$signal
   quietly together $ranks $run &
   job=$!
-  wait_for "$folder/$run/blocks/block-0000.h5"
+  wait_for "$folder/$run/blocks/block-????.h5"
   kill -$signal "$(processes mpirun $run)"
   quietly wait $job
   check "SIG$signal to mpirun ends the job" [ $? != 0 ]
@@ -74,7 +74,7 @@ done
 run=twice
 quietly together $ranks $run &
 job=$!
-wait_for "$folder/$run/blocks/block-0000.h5"
+wait_for "$folder/$run/blocks/block-????.h5"
 mapfile -t found < <(processes aqlm-mpi $run)
 kill -STOP "${found[1]}"
 kill -TERM "${found[0]}"
@@ -94,7 +94,7 @@ check "... and it goes on to the same bytes" again_identical $run "$told" "$fini
 run=suspended
 quietly together $ranks $run &
 job=$!
-wait_for "$folder/$run/blocks/block-0000.h5"
+wait_for "$folder/$run/blocks/block-????.h5"
 mapfile -t found < <(processes aqlm-mpi $run)
 kill -STOP "${found[@]}"
 sleep 3
