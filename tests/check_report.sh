@@ -46,7 +46,7 @@ PYTHONPATH=$work/without fails 'matplotlib is missing: python3 -m pip install ma
 has_matplotlib || { echo "skipped: $python has no matplotlib"; exit $((failures ? 1 : 77)); }
 
 sections=()
-for name in timeline blocks layers fits tuning runs table memory settings; do sections+=("<section id=\"$name\""); done
+for name in timeline blocks layers fits tuning runs table ranks settings; do sections+=("<section id=\"$name\""); done
 report "$work/whole" --out "$work/whole.html" || complain "a finished run has no page"
 shows whole.html "${sections[@]}" '<b>complete</b>' '<b>4 of 4</b>' '<b>1</b><span>restarts' 'quantizer.scheme' '>rank 1<' '>run 2<'
 [[ $(grep -o '<svg' "$work/whole.html" | wc -l) == 5 ]] || complain "a finished run does not have five pictures"
@@ -60,6 +60,20 @@ printf '%s\n' "$failed" 'garbage' '{"event":["block"]}' '{"event":"stage","rank"
 printf '{"event":"sta' >>"$work/cut/metrics.jsonl"
 report "$work/cut" || complain "an unfinished run has no page"
 shows cut/report.html "${sections[@]}" '<b>working<' '1 of 4' '3 unreadable lines' 'Block 1 failed on rank 1 .*&lt;script&gt;'
+
+new_run killed 1
+{
+  sed -n '1,30p' "$root/tests/data/run/metrics.jsonl"
+  printf '{"event":"start","rank":0,"ranks":4,"team_size":2,"backend":"cpu","program":"p","blocks":4,"time":1795427000}\n'
+  printf '{"event":"taken_up","rank":2,"block":1,"layers":5,"epochs":2,"time":1795427001}\n'
+  printf '{"event":"stage","rank":3,"block":null,"stage":"waiting","layer":null,"time":1795427001}\n'
+  printf '{"event":"rank","rank":3,"forwarding":1,"waiting":2,"quantizing":1,"peak_memory":3e8,"peak_device_memory":4e9,"time":1795427009}\n'
+  printf '{"event":"run","rank":0,"blocks":4,"dense_forward_passes":1.25,"time":1795427009}\n'
+} >"$work/killed/metrics.jsonl"
+report "$work/killed" || complain "a run that was killed has no page"
+shows killed/report.html 'Run 1 was killed; in work were block 0 .fit mlp.down_proj, rank 0' '>lost<' 'team 1, rank 3' '4 in teams of 2' \
+  'block 1 .5 layers, 2 epochs' '1.0 s .25%' '3,814.7 MiB' '<b>1.25</b><span>dense forward passes'
+grep -q unreadable "$work/killed/report.html" && complain "a rank that waits is no unreadable line"
 
 new_run empty 0
 : >"$work/empty/metrics.jsonl"

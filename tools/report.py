@@ -34,6 +34,7 @@ STAGES = {
     "tuning": "#f0a202",
     "writing": "#7b4fa3",
     "waiting": "#e6e9ed",
+    "lost": "#f2b8b5",  # behind the last event of a rank in a run that was killed
 }
 INK, FAINT, ACCENT, BEFORE = "#1f2933", "#d3dae1", "#2f74b5", "#b9c4cf"
 MOST_BLOCKS, MOST_RANKS = 65536, 65536  # no model and no job has more
@@ -77,7 +78,7 @@ def is_event(event):
         return False
     if not all(isinstance(event.get(key), (str, type(None))) for key in ("stage", "layer")):
         return False
-    return "block" not in event or is_index(event["block"], MOST_BLOCKS)
+    return event.get("block") is None or is_index(event["block"], MOST_BLOCKS)
 
 
 def read_events(path):
@@ -128,8 +129,8 @@ class Run:
         self.epochs = self.collect_epochs()
 
     def of_kind(self, kind):
-        of_blocks = kind in ("stage", "layer", "epoch", "block", "failed")
-        return [event for event in self.events if event["event"] == kind and ("block" in event or not of_blocks)]
+        of_blocks = kind in ("stage", "layer", "epoch", "block", "failed", "taken_up")
+        return [e for e in self.events if e["event"] == kind and (e.get("block") is not None or not of_blocks)]
 
     def has_file(self, block):
         return self.gathered or f"block-{block:04d}.h5" in self.files
@@ -156,7 +157,13 @@ class Run:
             return "complete"
         if not self.events:
             return "new"
-        return "ended" if self.events[-1]["event"] == "end" else "working"
+        return "ended" if has_ended(self.events) else "working"
+
+
+def has_ended(events):
+    """Other ranks may still tell something behind the end that rank 0 tells."""
+    kinds = [event["event"] for event in events]
+    return "end" in kinds and "start" not in kinds[len(kinds) - kinds[::-1].index("end"):]
 
 
 def split_runs(events):
@@ -169,23 +176,40 @@ def split_runs(events):
     return runs
 
 
-def find_spans(events):
-    """(rank, begin, end, stage) in Unix seconds for one run: a rank is in a stage until its next
-    event of stage, block or failure; before its first stage and behind a block it waits."""
-    ranks = events[0].get("ranks")
+def find_spans(events, killed):
+    """(rank, begin, end, stage) in Unix seconds for one run: a rank is in a stage until its next event of stage, block,
+    failure or its own end; before its first stage and behind a block it waits. What it did behind its last event of all
+    is lost if the run was killed."""
+    ranks, end = events[0].get("ranks"), max(event["time"] for event in events)
     idle = (events[0]["time"], "waiting")
-    spans, since = [], dict.fromkeys(range(ranks if is_index(ranks, MOST_RANKS) else 0), idle)
+    spans, since, last = [], dict.fromkeys(range(ranks if is_index(ranks, MOST_RANKS) else 0), idle), {}
     for event in events:
-        if event["event"] not in ("stage", "block", "failed"):
+        last[event["rank"]] = event["time"]
+        if event["event"] not in ("stage", "block", "failed", "rank"):
             continue
         if event["rank"] in since:
             begin, stage = since[event["rank"]]
             spans.append((event["rank"], begin, event["time"], stage))
         stage = event.get("stage") if event["event"] == "stage" else "waiting"
         since[event["rank"]] = (event["time"], stage if stage in STAGES else "waiting")
-    end = max(event["time"] for event in events)
-    spans += [(rank, begin, end, stage) for rank, (begin, stage) in since.items()]
+    for rank, (begin, stage) in since.items():
+        told = max(begin, last.get(rank, begin)) if killed else end
+        spans += [(rank, begin, told, stage), (rank, told, end, "lost")]
     return [span for span in spans if span[2] > span[1]]
+
+
+def describe_work(events):
+    """What was in work when a run was killed: the last stage of every block that it did not finish."""
+    work = {}
+    for event in events:
+        if event.get("block") is None:
+            continue
+        if event["event"] == "stage":
+            what = " ".join(event[key] for key in ("stage", "layer") if event.get(key))
+            work[event["block"]] = f"block {event['block']} ({what}, rank {event['rank']})"
+        elif event["event"] in ("block", "failed"):
+            work.pop(event["block"], None)
+    return ", ".join(text for _, text in sorted(work.items()))
 
 
 # ---- drawing ----
@@ -319,7 +343,8 @@ def pick_unit(seconds):
 
 def draw_timeline(pyplot, run):
     """The runs one after another, without the time between them."""
-    runs = [(events, find_spans(events)) for events in split_runs(run.events)]
+    parts = split_runs(run.events)
+    runs = [(part, find_spans(part, not has_ended(part) and part is not parts[-1])) for part in parts]
     ranks = sorted({span[0] for _, spans in runs for span in spans})
     if not ranks:
         return None
@@ -338,13 +363,21 @@ def draw_timeline(pyplot, run):
             axes.annotate(f"run {number + 1}", (offset / unit, 1.01), xycoords=("data", "axes fraction"), color="#d64545", fontsize=9)
         offset += length + gap
     step = 1 + len(ranks) // 40
-    axes.set_yticks(range(0, len(ranks), step), [f"rank {rank}" for rank in ranks[::step]])
+    team = run.last(["start"], "team_size", 1)
+    team = team if is_index(team, MOST_RANKS) and team > 1 else 1
+    names = [f"rank {rank}" if team == 1 else f"team {rank // team}, rank {rank}" for rank in ranks]
+    axes.set_yticks(range(0, len(ranks), step), names[::step])
+    for place, rank in enumerate(ranks):
+        if place and team > 1 and rank % team == 0:
+            axes.axhline(place - 0.5, color=INK, linewidth=0.6)
     axes.set_xlabel(f"{name} at work")
     axes.set_xlim(0, max(offset - gap, 1e-9) / unit)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    patches = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in STAGES.values()]
-    axes.legend(patches, STAGES, ncols=len(STAGES), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.8, fontsize=9)
+    seen = {span[3] for _, spans in runs for span in spans}
+    shown = {stage: colour for stage, colour in STAGES.items() if stage != "lost" or stage in seen}
+    patches = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in shown.values()]
+    axes.legend(patches, shown, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.8, fontsize=9)
     return to_svg(pyplot, figure)
 
 
@@ -387,7 +420,7 @@ def cards(run):
     errors = [event["error"] for event in run.finished.values() if is_number(event.get("error"))]
     mean = sum(errors) / len(errors) if errors else None
     work = sum(max(e["time"] for e in events) - events[0]["time"] for events in split_runs(run.events))
-    peaks = [e["peak_memory"] for e in run.of_kind("block") if is_number(e.get("peak_memory"))]
+    peaks = [e["peak_memory"] for e in run.events if is_number(e.get("peak_memory"))]
     done = max(len(run.finished), len(run.files))
     values = [
         (run.state(), "state"),
@@ -397,6 +430,7 @@ def cards(run):
         (describe_seconds(work), "at work"),
         (str(max(len(run.starts) - 1, 0)), "restarts"),
         (show(max(peaks) / 2**20 if peaks else None, "{:,.0f} MiB"), "peak memory"),
+        (show(run.last(["run"], "dense_forward_passes"), "{:.2f}"), "dense forward passes"),
     ]
     return '<div class="cards">' + "".join(f'<div class="card"><b>{v}</b><span>{k}</span></div>' for v, k in values) + "</div>"
 
@@ -404,31 +438,66 @@ def cards(run):
 def notes(run):
     lines = [f"Block {e['block']} failed on rank {e['rank']} ({describe_moment(e['time'])}): {html.escape(str(e.get('error')))}"
              for e in run.of_kind("failed")]  # fmt: skip
+    parts = split_runs(run.events)
+    for number, events in enumerate(parts[:-1], 1):
+        if not has_ended(events):
+            work = describe_work(events)
+            lines.append(f"Run {number} was killed; in work were {html.escape(work)}." if work else f"Run {number} was killed.")
     if run.unreadable:
         lines.append(f"{run.unreadable} unreadable line{'s' * (run.unreadable > 1)} in metrics.jsonl.")
     body = "".join(f"<p>{line}</p>" for line in lines)
     return f'<section id="notes" class="note"><h2>Notes</h2>{body}</section>' if lines else ""
 
 
+def describe_ranks(start):
+    ranks, team = start.get("ranks"), start.get("team_size")
+    return show(ranks) + (f" in teams of {team}" if is_index(team, MOST_RANKS) and team > 1 else "")
+
+
+def describe_taken_up(events):
+    texts = []
+    for event in events:
+        if event["event"] == "taken_up" and event.get("block") is not None:
+            parts = [f"{event[key]} {key}" for key in ("layers", "epochs") if is_index(event.get(key), 10**6) and event[key]]
+            texts.append(f"block {event['block']} ({', '.join(parts)})")
+    return html.escape(", ".join(texts))
+
+
 def runs_table(run):
-    rows = []
-    for events in split_runs(run.events):
-        start, last = events[0], events[-1]
+    rows, parts = [], split_runs(run.events)
+    for events in parts:
+        start, last = events[0], next((event for event in reversed(events) if event["event"] == "end"), {})
         blocks = sum(event["event"] == "block" for event in events)
-        error = last.get("error") if last["event"] == "end" else "it has not said that it ended"
+        error = "killed" if events is not parts[-1] else "it has not said that it ended"
+        error = (last.get("error") or "all done") if last else error
         rows.append((len(rows) + 1, describe_moment(start["time"]), describe_seconds(max(e["time"] for e in events) - start["time"]),
-                     show(start.get("ranks")), show(start.get("backend")), show(start.get("program")), blocks,
-                     html.escape(str(error)) if error else "all done"))  # fmt: skip
-    return table(["run", "began", "took", "ranks", "backend", "program", "blocks finished", "end"], rows) if rows else None
+                     describe_ranks(start), show(start.get("backend")), show(start.get("program")), describe_taken_up(events),
+                     blocks, html.escape(str(error))))  # fmt: skip
+    head = ["run", "began", "took", "ranks", "backend", "program", "taken up", "blocks finished", "end"]
+    return table(head, rows) if rows else None
 
 
-def memory_table(run):
+def peaks_of(events, key):
     peaks = collections.defaultdict(float)
-    for event in run.of_kind("block"):
-        if is_number(event.get("peak_memory")):
-            peaks[event["rank"]] = max(peaks[event["rank"]], event["peak_memory"])
-    rows = [(rank, f"{peak / 2**20:,.1f} MiB") for rank, peak in sorted(peaks.items())]
-    return table(["rank", "peak host memory"], rows) if rows else None
+    for event in events:
+        if is_number(event.get(key)):
+            peaks[event["rank"]] = max(peaks[event["rank"]], event[key])
+    return peaks
+
+
+def ranks_table(run):
+    """Of the whole directory: seconds as the ranks tell them when a run ends, and peaks of memory."""
+    seconds, keys = collections.defaultdict(lambda: [0.0, 0.0, 0.0]), ("quantizing", "forwarding", "waiting")
+    for event in run.of_kind("rank"):
+        if all(is_number(event.get(key)) for key in keys):
+            seconds[event["rank"]] = [a + event[key] for a, key in zip(seconds[event["rank"]], keys)]
+    host, device = peaks_of(run.events, "peak_memory"), peaks_of(run.events, "peak_device_memory")
+    rows = []
+    for rank in sorted({*seconds, *host, *device}):
+        told = [f"{value:,.1f} s ({100 * value / (sum(seconds[rank]) or 1):.0f}%)" for value in seconds[rank]] if rank in seconds else ["–"] * 3
+        peaks = [f"{peak[rank] / 2**20:,.1f} MiB" if rank in peak else "–" for peak in (host, device)]
+        rows.append((rank, *told, *peaks))
+    return table(["rank", *keys, "peak host memory", "peak GPU memory"], rows) if rows else None
 
 
 def blocks_table(run):
@@ -451,7 +520,8 @@ def make_page(pyplot, run):
         f"<h1>{name}</h1><p>{model} quantized with aqlm-mpi, {show(settings.get('quantizer.scheme'))}</p>",
         cards(run),
         notes(run),
-        section("timeline", "What every rank did when", "Runs stand one after another; red lines are restarts.",
+        section("timeline", "What every rank did when",
+                "Runs stand one after another; red lines are restarts. Inputs: a block's inputs are received or forwarded.",
                 draw_timeline(pyplot, run)),
         '<div class="pair">',
         section("blocks", "Error by block", "Of a block's outputs, before and after tuning.", draw_block_errors(pyplot, run)),
@@ -461,10 +531,9 @@ def make_page(pyplot, run):
                 draw_tuning_curves(pyplot, run)),
         "</div>",
         section("runs", "Runs", "Every start of this directory.", runs_table(run)),
-        '<div class="pair">',
+        section("ranks", "Ranks", "Seconds of all runs that ended, and the most memory that a rank's process has held.",
+                ranks_table(run)),
         section("table", "Blocks", "Finished ones, as their last events tell.", blocks_table(run)),
-        section("memory", "Memory", "The most that a rank's process has held.", memory_table(run)),
-        "</div>",
         section("settings", "Settings", "From config.yaml.", settings_list(run)),
     ]  # fmt: skip
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
