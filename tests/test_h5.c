@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "coded_model.h"
 #include "store/h5.h"
 #include "suite.h"
@@ -118,33 +119,37 @@ static void files_that_are_not_hdf5_are_refused(void) {
 }
 
 static void nothing_stands_under_the_name_before_the_commit(void) {
-    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
+    char path[AQ_TEST_PATH], *temporary;
     aq_test_path("later.h5", path);
-    aq_test_path("later.h5.partial", temporary);
+    AQ_CHECK(aq_file_temporary(path, &temporary));
     const uint8_t byte = 1;
     aq_h5 file;
     AQ_CHECK(aq_h5_create(path, &file));
     AQ_CHECK(aq_h5_write(&file, "a/b", AQ_U8, AQ_DIMS(1), &byte));
     CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
+    CU_ASSERT_EQUAL(access(temporary, F_OK), 0);
     aq_h5_close(&file);
     CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
     CU_ASSERT_NOT_EQUAL(access(temporary, F_OK), 0);
+    free(temporary);
 }
 
 static void a_place_that_cannot_be_written_is_named(void) {
-    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
+    char path[AQ_TEST_PATH], *temporary;
     aq_h5 file;
     AQ_CHECK_FAILS(aq_h5_create(aq_test_path("none/file.h5", path), &file), AQ_IO,
                    "none/file.h5: cannot be created: No such file or directory");
     mkdir(aq_test_path("occupied", path), 0777);
     AQ_CHECK(aq_h5_create(path, &file));
     AQ_CHECK_FAILS(aq_h5_commit(&file), AQ_IO, "occupied");
-    CU_ASSERT_NOT_EQUAL(access(aq_test_path("occupied.partial", temporary), F_OK), 0);
+    AQ_CHECK(aq_file_temporary(path, &temporary));
+    CU_ASSERT_NOT_EQUAL(access(temporary, F_OK), 0);
+    free(temporary);
 }
 
 static void a_full_disk_is_reported_and_leaves_nothing(void) {
     enum { ROOM = 100000, COUNT = 1 << 20 };
-    char path[AQ_TEST_PATH], temporary[AQ_TEST_PATH];
+    char path[AQ_TEST_PATH], *temporary;
     struct rlimit before, small;
     float *values = calloc(COUNT, sizeof *values);
     signal(SIGXFSZ, SIG_IGN);
@@ -162,7 +167,9 @@ static void a_full_disk_is_reported_and_leaves_nothing(void) {
     CU_ASSERT_EQUAL(status, AQ_IO);
     CU_ASSERT_PTR_NOT_NULL(strstr(aq_error_text(), "full.h5"));
     CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
-    CU_ASSERT_NOT_EQUAL(access(aq_test_path("full.h5.partial", temporary), F_OK), 0);
+    AQ_CHECK(aq_file_temporary(path, &temporary));
+    CU_ASSERT_NOT_EQUAL(access(temporary, F_OK), 0);
+    free(temporary);
     free(values);
 }
 

@@ -104,7 +104,8 @@ aq_status aq_file_join(const char *folder, const char *name, char **path) {
 
 aq_status aq_file_temporary(const char *path, char **temporary) {
     *temporary = NULL;
-    AQ_REQUIRE(asprintf(temporary, "%s.partial", path) >= 0, AQ_MEMORY, "no memory for a path");
+    AQ_REQUIRE(asprintf(temporary, "%s.%ld.partial", path, (long)getpid()) >= 0, AQ_MEMORY,
+               "no memory for a path");
     return AQ_OK;
 }
 
