@@ -38,10 +38,11 @@ aq_status aq_file_remove_folder(const char *path);
 aq_status aq_file_join(const char *folder, const char *name, char **path);
 
 /* A file that must never be seen half-written is written under the name that aq_file_temporary
- * makes for it (the caller frees it), in the same folder, and then committed: flushed to the disk,
- * renamed to `path` over what may be there, and the folder flushed. After a failed commit no
- * temporary file remains, and `path` is as it was unless the text says that the folder could not be
- * flushed. */
+ * makes for it (the caller frees it; this process's own, since a rank may outlive its killed job
+ * for a moment and must not write into its successor's files), in the same folder, and then
+ * committed: flushed to the disk, renamed to `path` over what may be there, and the folder flushed.
+ * After a failed commit no temporary file remains, and `path` is as it was unless the text says
+ * that the folder could not be flushed. */
 aq_status aq_file_temporary(const char *path, char **temporary);
 aq_status aq_file_commit(const char *temporary, const char *path);
 

@@ -90,6 +90,19 @@ static aq_status watch(const aq_lock_settings *settings, const aq_lock_file *fil
     return AQ_OK;
 }
 
+/* A job that was just killed may take a moment to die, and one that ends to give the lock back. */
+static aq_status await_end(const aq_lock_settings *settings, const aq_lock_file *file,
+                           aq_lock_look *look) {
+    double patience = or_default(settings->watching, WATCHING) / 5, start = aq_seconds();
+    while (aq_seconds() - start < patience) {
+        AQ_TRY(aq_stop_check());
+        pause_for(patience / 30);
+        AQ_TRY(aq_lock_file_look(file, look));
+        if (life_of(file, look) != AQ_OWNER_ALIVE) return AQ_OK;
+    }
+    return refuse(settings, look);
+}
+
 /* Removes the lock if its owner is dead; INVALID if it lives. */
 static aq_status clear(const aq_lock_settings *settings, const aq_lock_file *file) {
     aq_lock_look look;
@@ -98,7 +111,10 @@ static aq_status clear(const aq_lock_settings *settings, const aq_lock_file *fil
     if (status == AQ_MISSING) return AQ_OK;
     AQ_TRY(status);
     aq_owner_life life = settings->broken ? AQ_OWNER_DEAD : life_of(file, &look);
-    if (life == AQ_OWNER_ALIVE) return refuse(settings, &look);
+    if (life == AQ_OWNER_ALIVE) {
+        status = await_end(settings, file, &look);
+        return status == AQ_MISSING ? AQ_OK : status;
+    }
     bool dead = life == AQ_OWNER_DEAD;
     if (!dead) AQ_TRY(watch(settings, file, &look, &dead));
     if (!dead) return AQ_OK;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kill -9 of one rank or of all at random moments over the whole run: the same command goes on to the same bytes, and nothing
+# kill -9 of one rank, of all or of mpirun at random moments over the whole run: the same command goes on to the same bytes, and nothing
 # finished is made again. AQLM_KILLS=50 for the whole series, AQLM_SEED for other moments.
 source "$(dirname "$0")/common.sh" "$@"
 settings=("${slow[@]}")
@@ -13,7 +13,7 @@ start=$(milliseconds)
 check "... and again" together $ranks timed
 duration=$(($(milliseconds) - start))
 
-# kill_one RUN: a rank; kill_all RUN: all of them, and mpirun.
+# kill_one RUN: a rank; kill_all RUN: all of them, and mpirun; kill_launcher RUN: mpirun, whose ranks outlive it for a moment.
 kill_one() {
   local found
   mapfile -t found < <(processes aqlm-mpi "$1")
@@ -24,6 +24,12 @@ kill_all() {
   mapfile -t found < <(processes mpirun "$1"; processes aqlm-mpi "$1")
   if [ ${#found[@]} -gt 0 ]; then kill -9 "${found[@]}"; fi
 }
+kill_launcher() {
+  local found
+  mapfile -t found < <(processes mpirun "$1")
+  if [ ${#found[@]} -gt 0 ]; then kill -9 "${found[@]}"; fi
+}
+kinds=(kill_launcher kill_one kill_all kill_one kill_all)
 
 resumed=0 same_bytes=0 twice=0 struck=0
 for trial in $(seq "$kills"); do
@@ -33,7 +39,7 @@ for trial in $(seq "$kills"); do
   job=$!
   sleep $((moment / 1000)).$(printf %03d $((moment % 1000)))
   if kill -0 $job 2>/dev/null; then struck=$((struck + 1)); fi
-  if [ $((trial % 2)) = 0 ]; then quietly kill_all $run; else quietly kill_one $run; fi
+  quietly "${kinds[trial % 5]}" $run
   quietly wait $job
   if together $ranks $run; then resumed=$((resumed + 1)); else
     echo "kill $trial after $moment ms: not resumed"
