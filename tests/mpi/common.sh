@@ -57,6 +57,14 @@ says() { grep -q -- "$2" "$folder/$1.log"; }
 # Rank 0 alone prints the error, once.
 one_error() { [ "$(grep -c '^aqlm-mpi: error: ' "$folder/$1.log")" = 1 ]; }
 
+# spoil_weight FOLDER: NaN (0x7fc0 as bfloat16) into a weight of block 2 of this copy of the example.
+spoil_weight() {
+  local weights=$1/model.safetensors header offset
+  header=$(od -An -t u8 -N 8 "$weights" | tr -d ' ')
+  offset=$(head -c $((header + 8)) "$weights" | grep -ao '"model.layers.2.mlp.up_proj.weight":{[^}]*' | sed 's/.*"data_offsets":\[\([0-9]*\).*/\1/')
+  printf '\xc0\x7f' | dd of="$weights" bs=1 seek=$((8 + header + offset + 20000)) conv=notrunc status=none
+}
+
 finish() {
   if [ "$failures" != 0 ]; then tail -n 30 "$folder"/*.log; fi
   exit $((failures > 0))

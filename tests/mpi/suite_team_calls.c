@@ -237,7 +237,7 @@ static aq_status be_patient(void *state, double waited) {
 
 static void a_member_lost_inside_nccl_is_given_up(void) {
     bool cuda = strcmp(aq_backend_name(aq_test_backend()), "cuda") == 0;
-    AQ_SKIP_IF(!cuda || size_of() == 1, "needs two GPUs");
+    AQ_SKIP_IF(!cuda || size_of() == 1 || aq_test_shares_gpu(), "needs two GPUs");
     double limit = 60;
     const aq_patience waits = {.check = be_patient, .state = &limit};
     unsigned char id[AQ_CUDA_TEAM_ID];

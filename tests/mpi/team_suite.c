@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static aq_team team;
@@ -20,16 +21,20 @@ static int node_rank(int *ranks) {
     return rank;
 }
 
+bool aq_test_shares_gpu(void) {
+    return getenv("AQLM_TEST_SHARED_GPU") != NULL;
+}
+
 static int run(const char *suite, const aq_case *cases, int count, int argc, char **argv) {
     int ranks, rank = node_rank(&ranks);
     bool cuda = argc > 1 && strcmp(argv[1], "cuda") == 0;
-    if (cuda && aq_cuda_device_count() < ranks) {
-        printf("skipped: %d ranks need %d GPUs, there are %d\n", ranks, ranks,
-               aq_cuda_device_count());
+    int wanted = aq_test_shares_gpu() ? 1 : ranks, gpus = cuda ? aq_cuda_device_count() : wanted;
+    if (gpus < wanted) {
+        printf("skipped: %d ranks need %d GPUs, there are %d\n", ranks, wanted, gpus);
         return 77;
     }
     aq_backend *backend;
-    aq_status status = cuda ? aq_cuda_open(rank, &backend) : aq_cpu_open(1, &backend);
+    aq_status status = cuda ? aq_cuda_open(rank % gpus, &backend) : aq_cpu_open(1, &backend);
     if (status == AQ_OK) status = aq_team_open(MPI_COMM_WORLD, backend, &team);
     if (status != AQ_OK) {
         printf("no team: %s\n", aq_error_text());
