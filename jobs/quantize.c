@@ -146,7 +146,7 @@ static aq_layout layout_of(const aq_ranks *ranks, const aq_config *config) {
     return (aq_layout){.ranks = (size_t)ranks->size,
                        .node_ranks = (size_t)ranks->local_size,
                        .device_ranks = (size_t)count_sharers(ranks, config),
-                       .team = 1,
+                       .team = (size_t)config->run.team_size,
                        .cuda = strcmp(config->run.backend, "cuda") == 0};
 }
 
@@ -156,15 +156,15 @@ static aq_status open_backend(const aq_ranks *ranks, const aq_config *config,
     return aq_job_backend(config->run.backend, ranks->local_rank, backend);
 }
 
-static void print_blocks(const aq_ledger *ledger) {
+static void print_blocks(const aq_schedule *schedule) {
     printf("%-8s %12s %10s %6s\n", "block", "error", "seconds", "rank");
-    for (size_t i = 0; i < ledger->blocks; i++) {
-        const aq_ledger_entry *entry = &ledger->entries[i];
-        if (entry->rank == AQ_LEDGER_NOBODY)
+    for (size_t i = 0; i < schedule->settings.blocks; i++) {
+        const aq_schedule_entry *entry = &schedule->entries[i];
+        if (entry->team == AQ_NOBODY)
             printf("%-8zu %12.6f %10s %6s\n", i, entry->error, "earlier", "");
         else
             printf("%-8zu %12.6f %10.1f %6d\n", i, entry->error, aq_phases_total(&entry->seconds),
-                   entry->rank);
+                   aq_schedule_lead(schedule, i));
     }
 }
 
@@ -172,42 +172,63 @@ static void print_phases(const aq_run_summary *summary) {
     printf("\n%-20s %10s\n", "phase", "seconds");
     for (int phase = 0; phase < AQ_PHASE_COUNT; phase++)
         printf("%-20s %10.1f\n", aq_phase_name((aq_phase)phase), summary->work.seconds[phase]);
-    printf("%-20s %10.1f\n", "all ranks together", aq_phases_total(&summary->work));
+    printf("%-20s %10.1f\n", "all blocks together", aq_phases_total(&summary->work));
     printf("%-20s %10.1f\n\n", "start to end", summary->seconds);
+}
+
+static void print_ranks(const aq_run_summary *summary) {
+    const aq_rank_seconds *ranks = &summary->ranks;
+    double total = ranks->forwarding + ranks->waiting + ranks->quantizing;
+    double percent = total > 0 ? 100 / total : 0;
+    printf("ranks: forwarding %.1f%%, waiting %.1f%%, quantizing %.1f%%; dense forward passes "
+           "%.2f\n",
+           percent * ranks->forwarding, percent * ranks->waiting, percent * ranks->quantizing,
+           summary->dense_forward_passes);
 }
 
 static void print_summary(const aq_session *session, const aq_run_summary *summary) {
     const aq_run_directory *directory = &session->directory;
-    size_t made = summary->ledger.blocks - summary->earlier;
+    size_t made = summary->schedule.settings.blocks - summary->earlier;
     if (!summary->gathered) {
         printf("%s is complete already; nothing was done\n", directory->path);
         return;
     }
-    print_blocks(&summary->ledger);
+    print_blocks(&summary->schedule);
     print_phases(summary);
+    print_ranks(summary);
     printf("bits per weight: %.4f\n", aq_session_bits(session));
     printf("written: %s and %zu block %s in %s/blocks\n", directory->model_path, made,
            made == 1 ? "file" : "files", directory->path);
 }
 
+/* This rank may not be the one that reports errors, but it is the one that knows. */
+static void say_lost(void) {
+    fprintf(stderr, "aqlm-mpi: error: %s\n", aq_error_text());
+}
+
 static aq_status quantize(quantize_options *options, const aq_ranks *ranks, aq_config *config) {
     aq_backend *backend = NULL;
+    aq_teams teams = {0};
     aq_session session = {0};
     aq_run_summary summary = {0};
     const aq_run_options run = {.progress = options->quiet ? NULL : &options->progress,
                                 .restart = &options->restart,
-                                .break_lock = options->break_lock};
+                                .break_lock = options->break_lock,
+                                .lost = say_lost};
     aq_status status;
     AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
     AQ_STEP(aq_ranks_agree(ranks, resolve_backend(ranks, config)));
     AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, &backend)));
     const aq_layout layout = layout_of(ranks, config);
     AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, &layout, &session)));
-    AQ_STEP(aq_quantize_run(ranks, &session, &run, &summary));
+    AQ_STEP(aq_teams_open(ranks, config->run.team_size, backend, &teams));
+    AQ_STEP(aq_ranks_agree(ranks, aq_session_join(&session, &teams.team)));
+    AQ_STEP(aq_quantize_run(&teams, &session, &run, &summary));
     if (ranks->rank == 0) print_summary(&session, &summary);
 done:
     aq_run_summary_free(&summary);
     aq_session_close(&session);
+    aq_teams_close(&teams);
     aq_backend_close(backend);
     return status;
 }

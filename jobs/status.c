@@ -120,7 +120,7 @@ static void print_work(const aq_block_status *block) {
 
 static void print_block(const aq_block_status *block, size_t index) {
     char rank[16] = "";
-    if (block->rank != AQ_LEDGER_NOBODY) snprintf(rank, sizeof rank, "%d", block->rank);
+    if (block->rank != AQ_NOBODY) snprintf(rank, sizeof rank, "%d", block->rank);
     printf("%-6zu %-8s", index, aq_job_block_state_name(block->state));
     print_number(block->error, 10, 6);
     print_number(block->seconds, 9, 1);

@@ -22,7 +22,7 @@ static json_t *count_or_null(size_t count) {
 
 static json_t *json_block(const aq_block_status *block, size_t index) {
     bool runs = block->state == AQ_BLOCK_RUNS;
-    json_t *rank = block->rank == AQ_LEDGER_NOBODY ? json_null() : json_integer(block->rank);
+    json_t *rank = block->rank == AQ_NOBODY ? json_null() : json_integer(block->rank);
     json_t *object =
         json_pack("{s:I, s:s, s:o, s:o, s:o, s:o}", "block", (json_int_t)index, "state",
                   aq_job_block_state_name(block->state), "rank", rank, "error",

@@ -1,5 +1,7 @@
 #include "base/stop.h"
 
+#include "base/pulse.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -48,6 +50,7 @@ bool aq_stop_wanted(void) {
 }
 
 aq_status aq_stop_check(void) {
+    aq_pulse_beat();
     AQ_REQUIRE(!aq_stop_wanted(), AQ_STOPPED, "stopped on request");
     return AQ_OK;
 }

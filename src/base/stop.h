@@ -21,7 +21,7 @@ void aq_stop_request(void);
 
 bool aq_stop_wanted(void);
 
-/* STOPPED if the job is to stop. */
+/* STOPPED if the job is to stop. Beats the pulse (base/pulse.h): for the main thread. */
 aq_status aq_stop_check(void);
 
 /* A watch that does nothing but aq_stop_check at every step. */

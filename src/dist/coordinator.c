@@ -1,93 +1,83 @@
 #include "dist/coordinator.h"
 
-#include "dist/messages.h"
-#include "dist/polling.h"
-
-#include <string.h>
-
-static void hand_out(aq_coordinator *self, int rank) {
-    aq_message message = {.kind = AQ_MESSAGE_STOP};
-    bool may_work = !self->stopping && (!self->in_order || rank == 0);
-    if (may_work && aq_ledger_next(self->ledger, rank, &message.block))
-        message.kind = AQ_MESSAGE_RUN;
-    aq_message_send(AQ_TO_WORKER, rank, &message);
+aq_status aq_coordinator_new(const aq_coordinator_settings *settings, double now,
+                             aq_coordinator *coordinator) {
+    *coordinator = (aq_coordinator){.settings = *settings};
+    return aq_heartbeats_new(&settings->heartbeats, now, &coordinator->heartbeats);
 }
 
-static void note_done(aq_coordinator *self, int rank, const aq_message *message) {
+void aq_coordinator_free(aq_coordinator *coordinator) {
+    aq_heartbeats_free(&coordinator->heartbeats);
+}
+
+static void say(aq_coordinator *self, int rank, const aq_message *message) {
+    self->settings.say(self->settings.state, rank, message);
+}
+
+static void answer_all(aq_coordinator *self) {
+    aq_schedule *schedule = self->settings.schedule;
+    aq_answer answer;
+    while (aq_schedule_next(schedule, &answer)) {
+        const aq_message message = {.kind = answer.works ? AQ_MESSAGE_TASK : AQ_MESSAGE_END,
+                                    .task = answer.task};
+        say(self, answer.team * schedule->settings.team_size, &message);
+    }
+}
+
+static void note_done(aq_coordinator *self, const aq_message *message) {
     const aq_block_outcome *outcome = &message->outcome;
-    aq_ledger_done(self->ledger, message->block, rank, outcome->error, &outcome->seconds);
-    aq_progress_block_done(self->progress, message->block, outcome->error,
+    size_t block = message->task.block;
+    aq_schedule_done(self->settings.schedule, block, outcome->error, &outcome->seconds);
+    aq_progress_block_done(self->settings.progress, block, outcome->error,
                            aq_phases_total(&outcome->seconds));
-}
-
-static void tell_listeners(const aq_coordinator *self, aq_message_kind kind) {
-    const aq_message message = {.kind = kind};
-    for (int rank = 0; rank < self->ranks; rank++) aq_message_send(AQ_TO_LISTENER, rank, &message);
 }
 
 /* Every rank that a signal reached says so; once is enough. */
 static void spread_stop(aq_coordinator *self) {
-    if (!self->stopping) tell_listeners(self, AQ_MESSAGE_STOP);
+    const aq_message message = {.kind = AQ_MESSAGE_STOP};
+    aq_schedule_stop(self->settings.schedule);
+    for (int rank = 0; rank < self->settings.heartbeats.ranks && !self->stopping; rank++)
+        say(self, rank, &message);
     self->stopping = true;
 }
 
-/* A worker that was asked to stop has not failed: its block waits again. */
-static void note_failed(aq_coordinator *self, int rank, const aq_message *message) {
+/* A team that was asked to stop has not failed: its block waits again. */
+static void note_failed(aq_coordinator *self, const aq_message *message) {
     if (message->code != AQ_STOPPED) {
-        aq_ledger_failed(self->ledger, message->block, rank, message->code, message->text);
+        aq_schedule_failed(self->settings.schedule, message->task.block, message->code,
+                           message->text);
         return;
     }
-    aq_ledger_release(self->ledger, message->block);
+    aq_schedule_released(self->settings.schedule, message->task.block);
     spread_stop(self);
 }
 
-static void answer(aq_coordinator *self, int rank, const aq_message *message) {
+void aq_coordinator_hear(aq_coordinator *coordinator, int rank, const aq_message *message,
+                         double now) {
+    aq_schedule *schedule = coordinator->settings.schedule;
     switch (message->kind) {
     case AQ_MESSAGE_ASK:
-        hand_out(self, rank);
+        aq_schedule_ask(schedule, rank / schedule->settings.team_size);
+        break;
+    case AQ_MESSAGE_FORWARDED:
+        aq_schedule_forwarded(schedule, message->task.block);
         break;
     case AQ_MESSAGE_DONE:
-        note_done(self, rank, message);
+        note_done(coordinator, message);
         break;
     case AQ_MESSAGE_FAILED:
-        note_failed(self, rank, message);
+        note_failed(coordinator, message);
+        break;
+    case AQ_MESSAGE_STOP:
+        spread_stop(coordinator);
         break;
     default:
-        spread_stop(self);
+        aq_heartbeats_hear(&coordinator->heartbeats, rank, message->pulse, now);
+        return;
     }
+    answer_all(coordinator);
 }
 
-static void *coordinate(void *state) {
-    aq_coordinator *self = state;
-    bool ending = false;
-    for (int rank, listeners = self->ranks; listeners > 0;) {
-        aq_message message;
-        if (self->over && !ending) {
-            tell_listeners(self, AQ_MESSAGE_END);
-            ending = true;
-        }
-        if (!aq_message_poll(AQ_TO_COORDINATOR, &message, &rank))
-            aq_polling_pause();
-        else if (message.kind == AQ_MESSAGE_END)
-            listeners--;
-        else
-            answer(self, rank, &message);
-    }
-    return NULL;
-}
-
-aq_status aq_coordinator_start(aq_coordinator *coordinator) {
-    int failure = pthread_create(&coordinator->thread, NULL, coordinate, coordinator);
-    coordinator->started = !failure;
-    AQ_REQUIRE(!failure, AQ_MEMORY, "the coordinator's thread cannot be started: %s",
-               strerror(failure));
-    return AQ_OK;
-}
-
-void aq_coordinator_join(aq_coordinator *coordinator) {
-    coordinator->over = true;
-    if (coordinator->started)
-        pthread_join(coordinator->thread, NULL);
-    else
-        coordinate(coordinator);
+bool aq_coordinator_turn(aq_coordinator *coordinator, double now, aq_loss *loss) {
+    return aq_heartbeats_turn(&coordinator->heartbeats, now, loss);
 }

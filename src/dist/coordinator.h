@@ -1,33 +1,40 @@
-/* The coordinator: a thread of rank 0 that hands out blocks and keeps the ledger.
+/* The coordinator: keeps the schedule, answers teams, spreads a request to stop, and watches that
+ * everybody lives.
  *
- * It only polls and sleeps, so rank 0's main thread works like everybody else's. After a failure it
- * hands out nothing more; blocks that run may finish. A request to stop that reached one rank goes
- * to all; then too nothing more is handed out.
+ * It neither knows MPI nor has a thread: rank 0's communication thread (dist/comm.h) hands it what
+ * it hears and calls it every turn; what it says goes through `say`.
  */
 #ifndef AQ_DIST_COORDINATOR_H
 #define AQ_DIST_COORDINATOR_H
 
-#include "run/ledger.h"
+#include "dist/heartbeats.h"
+#include "dist/messages.h"
 #include "run/progress.h"
+#include "run/schedule.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
+typedef struct aq_coordinator_settings {
+    aq_schedule *schedule; /* borrowed; the communication thread's until the run is over */
+    aq_progress *progress; /* borrowed, or NULL: told of finished blocks */
+    aq_heartbeats_settings heartbeats;
+    void (*say)(void *state, int rank, const aq_message *message); /* never waits */
+    void *state;
+} aq_coordinator_settings;
 
 typedef struct aq_coordinator {
-    aq_ledger *ledger; /* borrowed; the thread's alone until every worker has been told to stop */
-    aq_progress *progress; /* borrowed, or NULL: told of finished blocks */
-    int ranks;             /* that will ask */
-    bool in_order;         /* every block needs the one before it: rank 0 gets them all */
-    pthread_t thread;
-    bool started, stopping;
-    atomic_bool over; /* the run is: time for the listeners' farewell */
+    aq_coordinator_settings settings;
+    aq_heartbeats heartbeats;
+    bool stopping;
 } aq_coordinator;
 
-/* The caller has filled everything above the thread. */
-aq_status aq_coordinator_start(aq_coordinator *coordinator);
+/* Times are aq_seconds(). */
+aq_status aq_coordinator_new(const aq_coordinator_settings *settings, double now,
+                             aq_coordinator *coordinator);
+void aq_coordinator_free(aq_coordinator *coordinator);
 
-/* The run is over: all listeners (dist/listener.h) are told so, and have answered when this
- * returns. To be called although the start has failed. */
-void aq_coordinator_join(aq_coordinator *coordinator);
+void aq_coordinator_hear(aq_coordinator *coordinator, int rank, const aq_message *message,
+                         double now);
+
+/* True if a rank is lost, and with it the job. */
+bool aq_coordinator_turn(aq_coordinator *coordinator, double now, aq_loss *loss);
 
 #endif

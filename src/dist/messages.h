@@ -1,7 +1,7 @@
-/* What workers and the coordinator say to each other.
+/* What ranks and the coordinator say to each other.
  *
- * Every message has the same size, so nobody needs to ask for lengths. Each channel (MPI tag) has
- * one thread a rank that receives; rank 0 is at both ends of all.
+ * Every message has the same size, so nobody needs to ask for lengths. Only the communication
+ * threads (dist/comm.h) send and receive them; rank 0's hears itself without MPI.
  */
 #ifndef AQ_DIST_MESSAGES_H
 #define AQ_DIST_MESSAGES_H
@@ -9,41 +9,36 @@
 #include "base/status.h"
 #include "run/session.h"
 
-#include <mpi.h>
-#include <stdbool.h>
+#include <stdint.h>
 
 typedef enum aq_message_kind {
-    AQ_MESSAGE_ASK,    /* worker: what shall I do? */
-    AQ_MESSAGE_DONE,   /* worker: `block` is written; outcome */
-    AQ_MESSAGE_FAILED, /* worker: `block` failed; code and text */
-    AQ_MESSAGE_RUN,    /* coordinator: quantize `block` */
-    AQ_MESSAGE_STOP,   /* coordinator to worker: there is nothing more to do; to and from listeners:
-                          the job is to stop */
-    AQ_MESSAGE_END     /* coordinator to listener: the run is over; its answer: farewell */
+    /* From a team's lead: */
+    AQ_MESSAGE_ASK,    /* what shall my team do? Answered by TASK or END, maybe later */
+    AQ_MESSAGE_DONE,   /* `task.block` is written; outcome */
+    AQ_MESSAGE_FAILED, /* `task.block` failed; code and text */
+
+    /* From every rank: */
+    AQ_MESSAGE_FORWARDED, /* I have the outputs of `task.block` ready for others */
+    AQ_MESSAGE_BEAT,      /* I am there, and my main thread has come to `pulse` */
+
+    /* From the coordinator: */
+    AQ_MESSAGE_TASK, /* work on `task` */
+    AQ_MESSAGE_END,  /* there is nothing more to do */
+
+    /* Both ways: */
+    AQ_MESSAGE_STOP,    /* the job is to stop */
+    AQ_MESSAGE_FAREWELL /* from the coordinator: the run is over; the answer: the last message */
 } aq_message_kind;
 
 enum { AQ_MESSAGE_TEXT = 1024 };
 
 typedef struct aq_message {
     aq_message_kind kind;
-    size_t block;
+    aq_task task;
     aq_block_outcome outcome;
+    uint64_t pulse;
     aq_status code;
     char text[AQ_MESSAGE_TEXT];
 } aq_message;
-
-typedef enum aq_channel { AQ_TO_COORDINATOR = 1, AQ_TO_WORKER, AQ_TO_LISTENER } aq_channel;
-
-/* Begins to send; the message must stay until aq_polling_wait(request) returns. */
-void aq_message_post(aq_channel channel, int rank, const aq_message *message, MPI_Request *request);
-
-/* Returns when the message may be changed again, which may be only when it has been received. */
-void aq_message_send(aq_channel channel, int rank, const aq_message *message);
-
-/* True if a message had arrived: it is in *message, its sender in *rank. Never waits for one. */
-bool aq_message_poll(aq_channel channel, aq_message *message, int *rank);
-
-/* Polls and sleeps until a message arrives. */
-void aq_message_await(aq_channel channel, aq_message *message, int *rank);
 
 #endif

@@ -71,6 +71,13 @@ bool aq_ranks_all(const aq_ranks *ranks, bool mine) {
     return ranks->size == 1 ? mine : least(mine) != 0;
 }
 
+void aq_ranks_sum(const aq_ranks *ranks, double *values, int count) {
+    MPI_Request request;
+    if (ranks->size == 1) return;
+    MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD, &request);
+    aq_polling_wait(&request);
+}
+
 int aq_ranks_threads(const aq_ranks *ranks, long wanted) {
     const char *environment = getenv("OMP_NUM_THREADS");
     if (wanted == 0 && environment) wanted = strtol(environment, NULL, 10);

@@ -29,6 +29,9 @@ aq_status aq_ranks_agree(const aq_ranks *ranks, aq_status mine);
 /* Collective: true if every rank says true. */
 bool aq_ranks_all(const aq_ranks *ranks, bool mine);
 
+/* Collective: every rank gets the sums over all ranks of each of `count` values. */
+void aq_ranks_sum(const aq_ranks *ranks, double *values, int count);
+
 /* CPU threads for this rank: `wanted` if it is not 0, else OMP_NUM_THREADS where it is set, else
  * its share of cores. */
 int aq_ranks_threads(const aq_ranks *ranks, long wanted);

@@ -1,6 +1,7 @@
 #include "dist/team_link.h"
 
 #include "base/clock.h"
+#include "base/pulse.h"
 #include "base/stop.h"
 
 #include <sched.h>
@@ -30,6 +31,7 @@ void aq_team_link_close(aq_team_link *link) {
 /* ---- waiting ---- */
 
 aq_status aq_team_link_patience(aq_team_link *link, double waited) {
+    aq_pulse_beat(); /* whoever is to come may take long */
     if (!atomic_load(&link->aborted) && !(waited > AQ_TEAM_GRACE && aq_stop_wanted())) return AQ_OK;
     link->broken = true;
     AQ_TRY(aq_stop_check());

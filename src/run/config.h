@@ -31,8 +31,12 @@ typedef struct aq_config {
         char *backend; /* owned; auto, cpu, cuda */
         aq_inputs inputs;
         long seed;
-        long snapshot_every; /* blocks; 0: no snapshots */
-        long threads;        /* CPU threads a rank; 0: cores / local ranks */
+        long team_size;       /* ranks that share a block */
+        unsigned share_gpus;  /* 1: several ranks may have the same GPU */
+        long silence_seconds; /* without a sign of life after which a rank is lost */
+        long hang_seconds;    /* without a step of its main thread */
+        long snapshot_every;  /* blocks; 0: no snapshots */
+        long threads;         /* CPU threads a rank; 0: cores / local ranks */
         long
             device_memory; /* MB of the device that activations may take; 0: half of what is free */
     } run;

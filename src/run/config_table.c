@@ -67,6 +67,14 @@ const aq_setting aq_settings[] = {
      .initial = "dense", .changes_result = true, .help = "whose outputs feed a block"},
     {"run.seed", FIELD(INTEGER, run.seed), RANGE(0, EXACT_INTEGERS),
      .initial = "0", .changes_result = true, .help = "of all random numbers"},
+    {"run.team_size", FIELD(INTEGER, run.team_size), RANGE(1, 4096),
+     .initial = "1", .help = "ranks that work on a block together"},
+    {"run.share_gpus", FIELD(CHOICE, run.share_gpus), .choices = "no|yes",
+     .initial = "no", .help = "may ranks share a GPU?"},
+    {"run.silence_seconds", FIELD(INTEGER, run.silence_seconds), RANGE(2, 86400),
+     .initial = "60", .help = "a rank not heard of is lost"},
+    {"run.hang_seconds", FIELD(INTEGER, run.hang_seconds), RANGE(2, 1e7),
+     .initial = "600", .help = "so is one without progress"},
     {"run.snapshot_every", FIELD(INTEGER, run.snapshot_every), RANGE(0, 1e6),
      .initial = "0", .help = "blocks between activations on disk; 0: none"},
     {"run.threads", FIELD(INTEGER, run.threads), RANGE(0, 4096),
@@ -198,7 +206,7 @@ aq_status aq_setting_set(const aq_setting *setting, const char *text, aq_config 
         return status == AQ_OK ? AQ_OK : aq_error_at(status, "%s", setting->key);
     }
     if (setting->kind != AQ_SETTING_CHOICE) return set_number(setting, text, config);
-    *(aq_inputs *)field_of(setting, config) = (aq_inputs)choice_index(setting->choices, text);
+    *(unsigned *)field_of(setting, config) = (unsigned)choice_index(setting->choices, text);
     return AQ_OK;
 }
 
@@ -221,7 +229,7 @@ const char *aq_setting_text(const aq_setting *setting, const aq_config *config, 
     const void *value = value_of(setting, config);
     if (is_text(setting)) return *(char *const *)value;
     if (setting->kind == AQ_SETTING_CHOICE)
-        return choice_text(setting->choices, *(const aq_inputs *)value, room);
+        return choice_text(setting->choices, (int)*(const unsigned *)value, room);
     if (setting->kind == AQ_SETTING_REAL)
         return number_text(aq_setting_number(setting, config), room);
     const aq_scheme *scheme = value;

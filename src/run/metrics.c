@@ -115,16 +115,19 @@ const char *aq_stage_name(aq_stage stage) {
 
 aq_status aq_metrics_start(aq_metrics *metrics, const aq_start_event *event) {
     if (!metrics) return AQ_OK;
-    json_t *fields = json_pack("{si ss ss sI sI}", "ranks", event->ranks, "backend", event->backend,
-                               "program", "aqlm-mpi " AQLM_VERSION, "blocks", whole(event->blocks),
-                               "finished", whole(event->finished));
+    json_t *fields =
+        json_pack("{si si ss ss sI sI}", "ranks", event->ranks, "team_size", event->team_size,
+                  "backend", event->backend, "program", "aqlm-mpi " AQLM_VERSION, "blocks",
+                  whole(event->blocks), "finished", whole(event->finished));
     return write_event(metrics, "start", fields);
 }
 
 aq_status aq_metrics_stage(aq_metrics *metrics, const aq_stage_event *event) {
     if (!metrics) return AQ_OK;
-    json_t *fields = json_pack("{sI ss ss?}", "block", whole(event->block), "stage",
-                               aq_stage_name(event->stage), "layer", event->layer);
+    json_t *block =
+        event->stage == AQ_STAGE_WAITING ? json_null() : json_integer(whole(event->block));
+    json_t *fields = json_pack("{so ss ss?}", "block", block, "stage", aq_stage_name(event->stage),
+                               "layer", event->layer);
     return write_event(metrics, "stage", fields);
 }
 
@@ -181,10 +184,20 @@ aq_status aq_metrics_failed(aq_metrics *metrics, const aq_failed_event *event) {
 
 aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event) {
     if (!metrics) return AQ_OK;
-    json_t *fields = json_pack("{sI so so sI}", "blocks", whole(event->blocks), "bits_per_weight",
-                               number(event->bits_per_weight), "seconds", number(event->seconds),
-                               "files", whole(event->files));
+    json_t *fields =
+        json_pack("{sI so so sI so}", "blocks", whole(event->blocks), "bits_per_weight",
+                  number(event->bits_per_weight), "seconds", number(event->seconds), "files",
+                  whole(event->files), "dense_forward_passes", number(event->dense_forward_passes));
     return write_event(metrics, "run", fields);
+}
+
+aq_status aq_metrics_rank(aq_metrics *metrics, const aq_rank_event *event) {
+    if (!metrics) return AQ_OK;
+    json_t *fields = json_pack("{so so so so so}", "forwarding", number(event->forwarding),
+                               "waiting", number(event->waiting), "quantizing",
+                               number(event->quantizing), "peak_memory", number(event->peak_memory),
+                               "peak_device_memory", number(event->peak_device_memory));
+    return write_event(metrics, "rank", fields);
 }
 
 aq_status aq_metrics_end(aq_metrics *metrics, const char *error) {

@@ -23,15 +23,16 @@ void aq_metrics_close(aq_metrics *metrics);
 
 /* event "start": a run begins, on rank 0, before any block. */
 typedef struct aq_start_event {
-    int ranks;
+    int ranks, team_size;
     const char *backend;
     size_t blocks, finished; /* of the model; of them, by earlier runs */
 } aq_start_event;
 aq_status aq_metrics_start(aq_metrics *metrics, const aq_start_event *event); /* and the program */
 
-/* What a rank does with a block. */
+/* What a rank does with a block; WAITING belongs to none. */
 #define AQ_STAGE_LIST(X)                                                                           \
-    X(INPUTS, "inputs")   /* forward passes up to the block */                                     \
+    X(WAITING, "waiting") /* for a block, or for the other ranks at the end */                     \
+    X(INPUTS, "inputs")   /* receiving, and forward passes up to the block */                      \
     X(FORWARD, "forward") /* its dense outputs and Gram matrices */                                \
     X(FIT, "fit")         /* of one linear */                                                      \
     X(TUNING, "tuning")                                                                            \
@@ -49,7 +50,7 @@ const char *aq_stage_name(aq_stage stage);
 
 /* event "stage": a rank enters a stage of a block; the first one is the block's start. */
 typedef struct aq_stage_event {
-    size_t block;
+    size_t block; /* null in WAITING */
     aq_stage stage;
     const char *layer; /* of AQ_STAGE_FIT; NULL becomes null */
 } aq_stage_event;
@@ -104,9 +105,17 @@ aq_status aq_metrics_failed(aq_metrics *metrics, const aq_failed_event *event);
 typedef struct aq_run_event {
     size_t blocks;
     double bits_per_weight, seconds;
-    size_t files; /* written */
+    size_t files;                /* written */
+    double dense_forward_passes; /* over the whole model, of all ranks together */
 } aq_run_event;
 aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event);
+
+/* event "rank": what a rank did in a run that has ended or was stopped. */
+typedef struct aq_rank_event {
+    double forwarding, waiting, quantizing; /* seconds */
+    double peak_memory, peak_device_memory; /* as in aq_block_event */
+} aq_rank_event;
+aq_status aq_metrics_rank(aq_metrics *metrics, const aq_rank_event *event);
 
 /* event "end": a run ends, on rank 0, having finished (error NULL, which becomes null) or for this
  * reason. A run that was killed has none. */

@@ -27,7 +27,7 @@ const char *aq_run_state_name(aq_run_state state) {
 /* ---- the list of blocks ---- */
 
 static const aq_block_status unknown_block = {.state = AQ_BLOCK_WAITS,
-                                              .rank = AQ_LEDGER_NOBODY,
+                                              .rank = AQ_NOBODY,
                                               .error = NAN,
                                               .fitted_error = NAN,
                                               .began = NAN,

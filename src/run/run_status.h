@@ -12,9 +12,9 @@
 
 #include "run/config.h"
 #include "run/event_file.h"
-#include "run/ledger.h"
 #include "run/lock_owner.h"
 #include "run/rank_status.h"
+#include "run/schedule.h"
 
 #define AQ_RUN_STATE_LIST(X)                                                                       \
     X(NEW, "new")           /* prepared, nothing has happened yet */                               \
@@ -35,7 +35,7 @@ const char *aq_run_state_name(aq_run_state state);
 /* Numbers that nobody told are NaN, texts "". */
 typedef struct aq_block_status {
     aq_block_state state;
-    int rank;                        /* who works or worked on it; AQ_LEDGER_NOBODY: unknown */
+    int rank;                        /* who works or worked on it; AQ_NOBODY: unknown */
     double error, fitted_error;      /* of a block that is done; the latter before tuning */
     double began;                    /* Unix seconds, of the last attempt */
     double seconds;                  /* done: that it took; in work: since it began */

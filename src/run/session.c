@@ -133,10 +133,10 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
     return status;
 }
 
-static double peak_device_memory(aq_backend *backend) {
+double aq_session_peak_device_memory(const aq_session *session) {
     size_t bytes;
-    if (strcmp(aq_backend_name(backend), "cpu") == 0) return NAN;
-    return aq_backend_peak(backend, &bytes) == AQ_OK ? (double)bytes : NAN;
+    if (strcmp(aq_backend_name(session->backend), "cpu") == 0) return NAN;
+    return aq_backend_peak(session->backend, &bytes) == AQ_OK ? (double)bytes : NAN;
 }
 
 static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
@@ -150,7 +150,7 @@ static aq_status tell_block(aq_session *session, const aq_coded_block *coded,
                                   .best_epoch = report->best_epoch,
                                   .retries = report->retries,
                                   .peak_memory = (double)aq_host_memory_peak(),
-                                  .peak_device_memory = peak_device_memory(session->backend)};
+                                  .peak_device_memory = aq_session_peak_device_memory(session)};
     return aq_metrics_block(session->metrics, &event);
 }
 

@@ -53,6 +53,9 @@ typedef struct aq_block_outcome {
  * memory, which the log says. */
 aq_status aq_session_quantize(aq_session *session, const aq_task *task, aq_block_outcome *outcome);
 
+/* The most bytes of a GPU's memory that were taken; NaN without one. */
+double aq_session_peak_device_memory(const aq_session *session);
+
 /* Bits a weight over all linears of the model. */
 double aq_session_bits(const aq_session *session);
 
