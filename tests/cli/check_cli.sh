@@ -166,6 +166,12 @@ fails 'exported: .*not empty' export $made --out exported
 fails 'cut.h5: damaged or truncated' export cut.h5 --out another
 fails 'cut.h5: damaged or truncated' info cut.h5
 fails 'cut.h5: damaged or truncated' evaluate cut.h5 "${tokens[@]}"
+sed 's/model/mode1/' "$work/run/model.aqlm.h5" >"$work/odd.h5"
+sed 's/model.aqlm/odd/' "$work/run/model.aqlm.h5.sha256" >"$work/odd.h5.sha256"
+fails 'odd.h5: damaged: its SHA-256' export odd.h5 --out another
+fails 'odd.h5: damaged: its SHA-256' info odd.h5
+fails 'odd.h5: damaged: its SHA-256' evaluate odd.h5 "${tokens[@]}"
+fails 'restart-block: expected 3 or 3,5,7, found x' quantize "$example/../../configs/tiny.yaml" --restart-block x
 fails 'text: not an HDF5 file' info text
 fails 'no-such' info no-such
 fails 'no-such' export no-such --out another
