@@ -79,7 +79,7 @@ demo() {
 }
 
 run_tests() {
-  ctest --test-dir "$build" --output-on-failure
+  ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)"
 }
 
 case ${1:-} in

@@ -37,7 +37,7 @@ for trial in $(seq "$kills"); do
   moment=$((RANDOM * duration / 32768))
   quietly together $ranks $run &
   job=$!
-  sleep $((moment / 1000)).$(printf %03d $((moment % 1000)))
+  sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
   if kill -0 $job 2>/dev/null; then struck=$((struck + 1)); fi
   quietly "${kinds[trial % 5]}" $run
   quietly wait $job

@@ -33,7 +33,7 @@ for trial in $(seq "$stops"); do
   moment=$((RANDOM * duration / 32768))
   quietly together $ranks $run &
   job=$!
-  sleep $((moment / 1000)).$(printf %03d $((moment % 1000)))
+  sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
   while kill -0 $job 2>/dev/null && [ "$(catching $run | wc -l)" -lt $ranks ]; do sleep 0.02; done
   mapfile -t found < <(processes aqlm-mpi $run)
   if [ $signal = USR1 ]; then mapfile -t found < <(processes mpirun $run); fi

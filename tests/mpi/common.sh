@@ -1,7 +1,7 @@
 # What the scripts of this folder share: ranks, run directories, assertions. Sourced with the program's path as $1.
 set -uo pipefail
 program=$1
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
