@@ -47,7 +47,7 @@ h1 { font-size: 25px; margin: 0; } h2 { font-size: 17px; margin: 0 0 4px; }
 p { margin: 0 0 10px; color: #52606d; } code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px; }
 section { background: #fff; border: 1px solid #e1e6eb; border-radius: 8px; padding: 16px 20px; margin-top: 16px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 0 16px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); gap: 10px; margin-top: 16px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(116px, 1fr)); gap: 10px; margin-top: 16px; }
 .card { background: #fff; border: 1px solid #e1e6eb; border-radius: 8px; padding: 10px 14px; }
 .card b { display: block; font-size: 19px; font-weight: 600; } .card span { color: #52606d; font-size: 13px; }
 .note { border-left: 4px solid #d64545; } svg { display: block; width: 100%; height: auto; }
