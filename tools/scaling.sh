@@ -48,7 +48,7 @@ show() {
     'BEGIN { printf "%5d %9d %9.1f %9.2f\n", ranks, team, seconds, one / seconds }'
 }
 
-errors_of() { awk '/^block /{on = 1; next} !NF{on = 0} on{printf "%s ", $2}' "$runs/run-$1.log"; }
+errors_of() { awk '/^block  *error/{on = 1; next} !NF{on = 0} on{printf "%s ", $2}' "$runs/run-$1.log"; }
 
 one=$(job 1 1)
 printf '%5s %9s %9s %9s\n' ranks team_size seconds speed-up
