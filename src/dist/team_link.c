@@ -20,12 +20,11 @@ aq_status aq_team_link_open(MPI_Comm members, aq_team_link *link) {
     return AQ_OK;
 }
 
-/* A broken link may have a call of MPI under way, whose communicator must stay. */
 void aq_team_link_close(aq_team_link *link) {
+    if (link->broken) return;
     free(link->words);
     link->words = NULL;
-    if (link->comm != MPI_COMM_NULL && !link->broken) MPI_Comm_free(&link->comm);
-    link->comm = MPI_COMM_NULL;
+    if (link->comm != MPI_COMM_NULL) MPI_Comm_free(&link->comm);
 }
 
 /* ---- waiting ---- */
@@ -81,14 +80,14 @@ static aq_status repeat_failure(const aq_team_link *link) {
 
 /* The lowest member that failed tells the others why. */
 static aq_status hear_failure(aq_team_link *link, int failed, bool all) {
-    char text[AQ_TEAM_TEXT] = "";
+    char *text = link->heard;
     MPI_Request request;
-    if (link->rank == failed) snprintf(text, sizeof text, "%s", aq_error_text());
-    MPI_Ibcast(text, sizeof text, MPI_BYTE, failed, link->comm, &request);
+    if (link->rank == failed) snprintf(text, AQ_TEAM_TEXT, "%s", aq_error_text());
+    MPI_Ibcast(text, AQ_TEAM_TEXT, MPI_BYTE, failed, link->comm, &request);
     AQ_TRY(aq_team_link_wait(link, &request, true));
     link->failure = (aq_status)link->words[failed].status;
     if (all || failed == 0)
-        memcpy(link->text, text, sizeof text);
+        memcpy(link->text, text, AQ_TEAM_TEXT);
     else
         snprintf(link->text, sizeof link->text, "rank %d: %.1000s", world_rank(link, failed), text);
     return repeat_failure(link);
@@ -112,8 +111,9 @@ aq_status aq_team_link_meet(aq_team_link *link, const aq_team_word *mine) {
     if (link->failure != AQ_OK) return repeat_failure(link);
     AQ_REQUIRE(!link->broken, AQ_COMM, "the team has lost a member");
     MPI_Request request;
-    MPI_Iallgather(mine, sizeof *mine, MPI_BYTE, link->words, sizeof *mine, MPI_BYTE, link->comm,
-                   &request);
+    link->mine = *mine;
+    MPI_Iallgather(&link->mine, sizeof *mine, MPI_BYTE, link->words, sizeof *mine, MPI_BYTE,
+                   link->comm, &request);
     AQ_TRY(aq_team_link_wait(link, &request, false));
     int failed = link->size, count = 0;
     for (int member = link->size; member-- > 0;)

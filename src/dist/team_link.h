@@ -33,14 +33,17 @@ typedef struct aq_team_word {
 typedef struct aq_team_link {
     MPI_Comm comm; /* its own */
     int rank, size;
-    aq_team_word *words;     /* of the last call, by rank */
-    aq_status failure;       /* that a call has told everybody of, until they agree on it */
-    char text[AQ_TEAM_TEXT]; /* of the failure */
-    bool broken;             /* a wait was given up: nothing can be sent any more */
-    atomic_bool aborted;     /* from any thread: waits are given up */
+    aq_team_word mine;        /* of the last call, which MPI may read for as long as it likes */
+    aq_team_word *words;      /* of the last call, by rank */
+    aq_status failure;        /* that a call has told everybody of, until they agree on it */
+    char text[AQ_TEAM_TEXT];  /* of the failure */
+    char heard[AQ_TEAM_TEXT]; /* as the member says it */
+    bool broken;              /* a wait was given up: nothing can be sent any more */
+    atomic_bool aborted;      /* from any thread: waits are given up */
 } aq_team_link;
 
-/* Collective over `members`, which it duplicates. */
+/* Collective over `members`, which it duplicates. A link that broke must stay where it is after it
+ * was closed: a call of MPI may still be under way. */
 aq_status aq_team_link_open(MPI_Comm members, aq_team_link *link);
 void aq_team_link_close(aq_team_link *link);
 

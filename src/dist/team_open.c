@@ -174,13 +174,12 @@ static void part(team_state *state) {
 
 void aq_team_close(aq_team *team) {
     team_state *state = state_of(team);
-    if (state) {
-        part(state);
-        aq_cuda_team_close(state->cuda);
-        aq_team_link_close(&state->link);
-        free(state);
-    }
     *team = (aq_team){0};
+    if (!state) return;
+    part(state);
+    aq_cuda_team_close(state->cuda);
+    aq_team_link_close(&state->link);
+    if (!state->link.broken) free(state);
 }
 
 void aq_team_abort(const aq_team *team) {
