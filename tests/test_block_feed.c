@@ -11,7 +11,7 @@ enum { TEAMS = 3 };
 typedef struct relay_table {
     aq_segment_name names[TEAMS];
     size_t boundaries[TEAMS];
-    bool copies, mapped[TEAMS];
+    bool copies;
     size_t forwarded;
 } relay_table;
 typedef struct relay_seat {
@@ -23,13 +23,11 @@ static aq_status seat_offer(void *state, size_t boundary, const aq_segment *segm
     relay_seat *self = state;
     int team = self->handover.team;
     self->table->boundaries[team] = boundary;
-    self->table->mapped[team] = false;
     return aq_segment_describe(segment, &self->table->names[team]);
 }
 
-static aq_status seat_withdraw(void *state, bool *mapped) {
+static aq_status seat_withdraw(void *state) {
     relay_seat *self = state;
-    *mapped = self->table->mapped[self->handover.team];
     self->table->boundaries[self->handover.team] = AQ_NO_BOUNDARY;
     return AQ_OK;
 }
@@ -43,7 +41,6 @@ static aq_status seat_fetch(void *state, const aq_task *task, size_t bytes, aq_s
     CU_ASSERT_EQUAL(mapped.bytes, bytes);
     aq_segment_free(segment);
     *segment = mapped;
-    table->mapped[task->team] = !table->copies;
     if (!table->copies) return AQ_OK;
     AQ_TRY(aq_segment_new(aq_test_backend(), bytes, segment));
     memcpy(segment->data, mapped.data, bytes);

@@ -59,7 +59,7 @@ struct aq_relay {
     relay_letter outbox[OUTBOX];
     relay_transfer sending, receiving;
     struct {
-        bool open, mapped;
+        bool open;
         int taker; /* the rank that was told HERE and has not answered; -1: none */
         size_t boundary;
         const aq_segment *segment;
@@ -154,7 +154,6 @@ static void hear(aq_relay *self, int rank, const word *said) {
         answer_want(self, rank, said);
         break;
     case WORD_MAPPED:
-        self->offer.mapped = true;
         self->offer.taker = -1;
         break;
     case WORD_SEND:
@@ -203,7 +202,6 @@ aq_status aq_relay_offer(void *state, size_t boundary, const aq_segment *segment
     aq_relay *self = state;
     pthread_mutex_lock(&self->lock);
     self->offer.open = true;
-    self->offer.mapped = false;
     self->offer.boundary = boundary;
     self->offer.segment = segment;
     pthread_mutex_unlock(&self->lock);
@@ -211,19 +209,16 @@ aq_status aq_relay_offer(void *state, size_t boundary, const aq_segment *segment
 }
 
 /* Not while a taker has the name or pieces are on their way. */
-static bool try_withdraw(aq_relay *self, bool *mapped) {
+static bool try_withdraw(aq_relay *self) {
     pthread_mutex_lock(&self->lock);
     bool idle = !self->sending.active && self->offer.taker < 0;
-    if (idle) {
-        *mapped = self->offer.open && self->offer.mapped;
-        self->offer.open = false;
-    }
+    if (idle) self->offer.open = false;
     pthread_mutex_unlock(&self->lock);
     return idle;
 }
 
-aq_status aq_relay_withdraw(void *state, bool *mapped) {
-    while (!try_withdraw(state, mapped)) aq_polling_pause();
+aq_status aq_relay_withdraw(void *state) {
+    while (!try_withdraw(state)) aq_polling_pause();
     return AQ_OK;
 }
 

@@ -24,9 +24,9 @@ static aq_status offer(void *state, size_t boundary, const aq_segment *segment) 
     return aq_relay_offer(self->relay, boundary, segment);
 }
 
-static aq_status withdraw(void *state, bool *mapped) {
+static aq_status withdraw(void *state) {
     const aq_worker *self = state;
-    return aq_relay_withdraw(self->relay, mapped);
+    return aq_relay_withdraw(self->relay);
 }
 
 static aq_status fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment) {

@@ -49,9 +49,8 @@ static void swap(aq_block_feed *feed) {
 }
 
 static aq_status withdraw(aq_block_feed *feed) {
-    bool mapped;
     const aq_handover *handover = feed->settings.handover;
-    return hands_over(feed) ? handover->withdraw(handover->state, &mapped) : AQ_OK;
+    return hands_over(feed) ? handover->withdraw(handover->state) : AQ_OK;
 }
 
 static aq_status embed(aq_block_feed *feed) {

@@ -34,9 +34,8 @@ typedef struct aq_handover {
      * asks. One offer at a time. */
     aq_status (*offer)(void *state, size_t boundary, const aq_segment *segment);
 
-    /* Ends the offer, if there is one, after a transfer that is on its way. *mapped:
-     * another rank of this node may map the segment. */
-    aq_status (*withdraw)(void *state, bool *mapped);
+    /* Ends the offer, if there is one, after a transfer that is on its way. */
+    aq_status (*withdraw)(void *state);
 
     /* Gets the boundary where the task starts, `bytes` of it, from the same member of its team:
      * mapped where both are on one node (then *segment is `shared`), else copied. *segment may be
