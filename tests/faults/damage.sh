@@ -58,6 +58,23 @@ rm -f "$folder"/digest/model.aqlm.h5*
 check "a damaged digest" goes_on digest
 check "... is said" says digest "$block"
 
+# A job that died when it began to write a block's file left the block's layers and the state of its tuning.
+FAULT='create:*/blocks/block-0002.h5*:1:kill' quietly alone midway
+
+# made_again_midway FILE HOW LAYERS: the same for a file of the block in work; so many layers are fitted again.
+made_again_midway() {
+  rm -rf "$folder/run"
+  cp -r "$folder/midway" "$folder/run"
+  local file=$folder/run/work/block-0002/$1 told
+  told=$(events run)
+  if [ "$2" = cut ]; then truncate -s $(($(size_of "$file") / 2)) "$file"; else flip "$file" $(($(size_of "$file") * $2 / 100)); fi
+  goes_on run && says run "work/block-0002/$1" && [ "$(layers_told run "$told" | grep -c '^2 ')" = "$3" ] && tidy run
+}
+for how in 1 40 97 cut; do
+  check "a finished layer of a block in work, damaged ($how)" made_again_midway mlp.up_proj.h5 $how 1
+  check "the state of tuning, damaged ($how)" made_again_midway tuning.h5 $how 0
+done
+
 # recovered FILE HOW: the damage is said, the file set aside and written again; finished blocks stay.
 recovered() {
   damaged run "$1" "$2"
