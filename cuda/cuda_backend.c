@@ -172,6 +172,13 @@ int aq_cuda_device_count(void) {
     return 0;
 }
 
+aq_status aq_cuda_device_id(int device, unsigned char id[16]) {
+    struct cudaDeviceProp properties;
+    CUDA_TRY(cudaGetDeviceProperties(&properties, device));
+    memcpy(id, properties.uuid.bytes, 16);
+    return AQ_OK;
+}
+
 static aq_status check_device(int device) {
     int count = 0, major = 0;
     cudaError_t code = cudaGetDeviceCount(&count);

@@ -38,10 +38,7 @@ aq_status aq_cuda_team_id(unsigned char id[AQ_CUDA_TEAM_ID]) {
 }
 
 aq_status aq_cuda_team_device(aq_backend *backend, unsigned char device[16]) {
-    struct cudaDeviceProp properties;
-    CUDA_TRY(cudaGetDeviceProperties(&properties, ((cuda_state *)backend->state)->device));
-    memcpy(device, properties.uuid.bytes, 16);
-    return AQ_OK;
+    return aq_cuda_device_id(((cuda_state *)backend->state)->device, device);
 }
 
 /* ---- waiting ---- */

@@ -1,7 +1,9 @@
 /* aqlm-mpi quantize: the main job, alone or under mpirun. */
 #include "base/log.h"
 #include "base/stop.h"
+#include "dist/devices.h"
 #include "dist/quantize_run.h"
+#include "dist/start_check.h"
 #include "jobs.h"
 #include "run/config.h"
 
@@ -132,28 +134,27 @@ static aq_status resolve_backend(const aq_ranks *ranks, aq_config *config) {
     return set_option("run.backend", everywhere ? "cuda" : "cpu", config);
 }
 
-/* Processes on this node that share one backend's memory. */
-static int count_sharers(const aq_ranks *ranks, const aq_config *config) {
-    if (strcmp(config->run.backend, "cuda") != 0) return ranks->local_size;
-    int devices = aq_cuda_device_count();
-    int sharers = devices ? (ranks->local_size + devices - 1) / devices : 1;
-    if (sharers > 1 && ranks->local_rank == 0)
-        aq_log_warn("%d processes on this node share %d GPUs", ranks->local_size, devices);
-    return sharers;
+/* Where this rank computes, and how many processes share that: a GPU, or the node. */
+static aq_status find_place(const aq_ranks *ranks, const aq_config *config,
+                            aq_device_place *place) {
+    *place = (aq_device_place){.sharers = ranks->local_size};
+    if (strcmp(config->run.backend, "cuda") != 0) return AQ_OK;
+    return aq_devices_place(ranks, config->run.share_gpus, place);
 }
 
-static aq_layout layout_of(const aq_ranks *ranks, const aq_config *config) {
+static aq_layout layout_of(const aq_ranks *ranks, const aq_config *config,
+                           const aq_device_place *place) {
     return (aq_layout){.ranks = (size_t)ranks->size,
                        .node_ranks = (size_t)ranks->local_size,
-                       .device_ranks = (size_t)count_sharers(ranks, config),
+                       .device_ranks = (size_t)place->sharers,
                        .team = (size_t)config->run.team_size,
                        .cuda = strcmp(config->run.backend, "cuda") == 0};
 }
 
-static aq_status open_backend(const aq_ranks *ranks, const aq_config *config,
+static aq_status open_backend(const aq_ranks *ranks, const aq_config *config, int device,
                               aq_backend **backend) {
     omp_set_num_threads(aq_ranks_threads(ranks, config->run.threads));
-    return aq_job_backend(config->run.backend, ranks->local_rank, backend);
+    return aq_job_backend(config->run.backend, device, backend);
 }
 
 static void print_blocks(const aq_schedule *schedule) {
@@ -208,6 +209,7 @@ static void say_lost(void) {
 
 static aq_status quantize(quantize_options *options, const aq_ranks *ranks, aq_config *config) {
     aq_backend *backend = NULL;
+    aq_device_place place;
     aq_teams teams = {0};
     aq_session session = {0};
     aq_run_summary summary = {0};
@@ -217,9 +219,11 @@ static aq_status quantize(quantize_options *options, const aq_ranks *ranks, aq_c
                                 .lost = say_lost};
     aq_status status;
     AQ_STEP(aq_ranks_agree(ranks, read_config(options, config)));
+    AQ_STEP(aq_start_check(ranks, config));
     AQ_STEP(aq_ranks_agree(ranks, resolve_backend(ranks, config)));
-    AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, &backend)));
-    const aq_layout layout = layout_of(ranks, config);
+    AQ_STEP(find_place(ranks, config, &place));
+    AQ_STEP(aq_ranks_agree(ranks, open_backend(ranks, config, place.device, &backend)));
+    const aq_layout layout = layout_of(ranks, config, &place);
     AQ_STEP(aq_ranks_agree(ranks, aq_session_open(config, backend, &layout, &session)));
     AQ_STEP(aq_teams_open(ranks, config->run.team_size, backend, &teams));
     AQ_STEP(aq_ranks_agree(ranks, aq_session_join(&session, &teams.team)));

@@ -11,6 +11,12 @@ int aq_cuda_device_count(void) {
     return 0;
 }
 
+aq_status aq_cuda_device_id(int device, unsigned char id[16]) {
+    (void)id;
+    return AQ_FAIL(AQ_UNSUPPORTED, "this build has no CUDA backend (device %d was asked for)",
+                   device);
+}
+
 static aq_status no_team(void) {
     return AQ_FAIL(AQ_UNSUPPORTED, "this build has no CUDA backend, and so no teams over NCCL");
 }

@@ -43,6 +43,9 @@ const char *aq_backend_kernels(const aq_backend *backend);
 /* How many CUDA devices can be used; 0 without a driver, a device or a build with CUDA. */
 int aq_cuda_device_count(void);
 
+/* What the driver calls one of them, on every process and whatever its number there (UUID). */
+aq_status aq_cuda_device_id(int device, unsigned char id[16]);
+
 /* Waits until all queued work is done and reports its errors. */
 aq_status aq_finish(aq_backend *backend);
 

@@ -34,14 +34,26 @@ refused few-tokens '100000 sequences' --set calibration.sequences=100000
 refused unknown-option '--bogus' --bogus
 refused bad-progress 'live' --progress loud
 
-# Each rank has its own command line here; only the second one is wrong.
-one_rank_wrong() {
-  local right=("$program" quantize configs/tiny.yaml --backend cpu --output "$folder/alone")
-  timeout 120 mpirun --bind-to none --oversubscribe -n 1 "${right[@]}" : -n 1 "${right[@]}" --set model=/nowhere \
-    >"$folder/alone.log" 2>&1
+# ranks_of NAME COMMAND... : COMMAND...: ranks that each have their own command line.
+ranks_of() {
+  local name=$1
+  shift
+  timeout 120 mpirun --bind-to none --oversubscribe -n 1 "$@" >"$folder/$name.log" 2>&1
 }
-check "a rank that alone cannot start ends all" ends_with_1 one_rank_wrong
-check "... and is named" says alone 'error: rank 1: /nowhere'
-check "... in one line" one_error alone
-check "... before anything is written" fails test -e "$folder/alone"
+right=("$program" quantize configs/tiny.yaml --backend cpu --output "$folder/alone")
+cp "$program" "$folder/other-program"
+echo >>"$folder/other-program"
+
+# apart NAME TEXT COMMAND...: rank 1 alone differs, and the job ends before anything is written.
+apart() {
+  local name=$1 text=$2
+  shift 2
+  check "a rank with $name ends all" ends_with_1 ranks_of "$name" "${right[@]}" : -n 1 "$@"
+  check "... and is named" says "$name" "error: rank 1: $text"
+  check "... in one line" one_error "$name"
+  check "... before anything is written" fails test -e "$folder/alone"
+}
+apart other-settings "on host $(hostname): other settings than rank 0's, \"seed: 7\" instead of \"seed: 0\"" "${right[@]}" --seed 7
+apart other-program "on host $(hostname): another program file" "$folder/other-program" "${right[@]:1}"
+apart no-config '.*tiny.yaml: ' --wdir / "${right[@]}"
 finish
