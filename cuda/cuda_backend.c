@@ -50,6 +50,14 @@ static aq_status cuda_peak(aq_backend *backend, size_t *bytes) {
     return AQ_OK;
 }
 
+static void cuda_device(const aq_backend *backend, char *name, size_t size) {
+    struct cudaDeviceProp found;
+    if (cudaGetDeviceProperties(&found, state_of(backend)->device) == cudaSuccess)
+        snprintf(name, size, "%s", found.name);
+    else
+        cudaGetLastError();
+}
+
 aq_status cuda_take(const cuda_state *state, size_t bytes, void **data) {
     cudaError_t code = cudaMallocAsync(data, bytes, state->stream);
     if (code != cudaErrorMemoryAllocation) {
@@ -130,6 +138,7 @@ static const aq_ops cuda_ops = {
     .finish = cuda_finish,
     .memory = cuda_memory,
     .peak = cuda_peak,
+    .device = cuda_device,
     .close = cuda_close,
     .fill = cuda_fill,
     .convert = cuda_convert,

@@ -14,6 +14,7 @@ typedef struct bench_part {
 static const bench_part parts[] = {
     {"layer", aq_bench_layer},
     {"relay", aq_bench_relay},
+    {"rates", aq_bench_rates},
 };
 
 static error_t parse_nothing(int key, char *argument, struct argp_state *state) {
@@ -23,9 +24,9 @@ static error_t parse_nothing(int key, char *argument, struct argp_state *state) 
 
 static const struct argp bench_line = {
     .parser = parse_nothing,
-    .args_doc = "layer|relay [OPTION...]",
+    .args_doc = "layer|relay|rates [OPTION...]",
     .doc = "Measures one part of the program: layer: the fit of one linear layer; "
-           "relay: handing activations over between ranks. "
+           "relay: handing activations over between ranks; rates: what plan estimates time from. "
            "`aqlm-mpi bench PART --help' tells more.",
 };
 

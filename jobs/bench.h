@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 
+aq_status aq_bench_rates(int argc, char **argv);
 aq_status aq_bench_layer(int argc, char **argv);
 aq_status aq_bench_relay(int argc, char **argv);
 

@@ -20,6 +20,7 @@ int aq_job_evaluate(int argc, char **argv);
 int aq_job_export(int argc, char **argv);
 int aq_job_bench(int argc, char **argv);
 int aq_job_info(int argc, char **argv);
+int aq_job_plan(int argc, char **argv);
 int aq_job_status(int argc, char **argv);
 
 /* Parses a command line with `argp` (borrowed), whose parser gets `input` as state->input. --help,

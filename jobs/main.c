@@ -17,6 +17,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"quantize", aq_job_quantize, "Quantize a model into a run directory"},
+    {"plan", aq_job_plan, "Tell what a job will take, before it runs"},
     {"evaluate", aq_job_evaluate, "Print the perplexity of a model"},
     {"status", aq_job_status, "Show where a run stands"},
     {"export", aq_job_export, "Write a quantized model as a Hugging Face AQLM folder"},

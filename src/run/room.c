@@ -53,16 +53,19 @@ aq_status aq_room_check_memory(const aq_memory_needs *needs, const aq_layout *la
                    needs);
 }
 
-aq_status aq_room_check_disk(size_t bytes, const char *path) {
+size_t aq_room_on_disk(const char *path) {
     char *folder = strdup(path), *above = folder;
-    AQ_REQUIRE(folder, AQ_MEMORY, "out of memory");
+    if (!folder) return SIZE_MAX;
     while (access(above, F_OK) != 0 && strcmp(above, ".") != 0 && strcmp(above, "/") != 0)
         above = dirname(above);
     struct statvfs found;
     bool known = statvfs(above, &found) == 0 && found.f_blocks > 0; /* /proc has none */
     free(folder);
-    if (!known) return AQ_OK;
-    size_t room = (size_t)found.f_bavail * found.f_frsize;
+    return known ? (size_t)found.f_bavail * found.f_frsize : SIZE_MAX;
+}
+
+aq_status aq_room_check_disk(size_t bytes, const char *path) {
+    size_t room = aq_room_on_disk(path);
     AQ_REQUIRE(bytes <= room, AQ_IO,
                "%s: the run's files need about %.2f GB, but its file system has %.2f GB left", path,
                gigabytes(bytes), gigabytes(room));

@@ -13,6 +13,10 @@ aq_status aq_room_check_memory(const aq_memory_needs *needs, const aq_layout *la
                                const aq_config *config, aq_backend *backend,
                                size_t *activation_bytes);
 
+/* What the file system that holds `path` (or its nearest folder that exists) has left; SIZE_MAX if
+ * that is not known. */
+size_t aq_room_on_disk(const char *path);
+
 /* IO, with both numbers, if the file system that holds `path` (or its nearest folder that exists)
  * has less room than `bytes`. */
 aq_status aq_room_check_disk(size_t bytes, const char *path);

@@ -28,6 +28,7 @@ typedef struct aq_ops {
     aq_status (*zero)(aq_backend *, void *target, size_t bytes);
     aq_status (*finish)(aq_backend *);
     aq_status (*memory)(aq_backend *, size_t *free_bytes, size_t *total_bytes);
+    void (*device)(const aq_backend *, char *name, size_t size); /* left as it is: unknown */
     aq_status (*peak)(aq_backend *, size_t *bytes); /* most taken at a time since it was opened */
     void (*close)(aq_backend *);
 

@@ -15,6 +15,10 @@ typedef struct cpu_state {
     _Atomic size_t taken, most_taken; /* bytes of tensors and host memory */
 } cpu_state;
 
+/* Tensors from this size on get pages of their own, which the system has back when they are freed.
+ * Left alone, glibc raises its threshold to 32 MB and keeps what is freed in between. */
+enum { OWN_PAGES = 1 << 20 };
+
 int cpu_threads(const aq_tensor *x) {
     return ((const cpu_state *)x->home->state)->threads;
 }
@@ -53,6 +57,21 @@ static aq_status allocate(aq_backend *backend, size_t bytes, void **data) {
 static void release(aq_backend *backend, void *data) {
     ((cpu_state *)backend->state)->taken -= malloc_usable_size(data);
     free(data);
+}
+
+/* The processor's name, and how many threads work on it. */
+static void device(const aq_backend *backend, char *name, size_t size) {
+    char line[256];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    while (file && fgets(line, sizeof line, file)) {
+        const char *model = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !model) continue;
+        line[strcspn(line, "\n")] = 0;
+        snprintf(name, size, "%s, %d threads", model + 2,
+                 ((const cpu_state *)backend->state)->threads);
+        break;
+    }
+    if (file) fclose(file);
 }
 
 static aq_status peak(aq_backend *backend, size_t *bytes) {
@@ -113,6 +132,7 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .finish = finish,
                                .memory = memory,
                                .peak = peak,
+                               .device = device,
                                .close = close_backend,
                                .fill = cpu_fill,
                                .convert = cpu_convert,
@@ -159,6 +179,7 @@ aq_status aq_cpu_open(int threads, aq_backend **backend) {
     AQ_REQUIRE(threads >= 0, AQ_INVALID, "%d threads, expected 0 (the default) or more", threads);
     cpu_state *state = calloc(1, sizeof *state);
     if (!state) return out_of_memory(sizeof *state);
+    mallopt(M_MMAP_THRESHOLD, OWN_PAGES);
     openblas_set_num_threads(1); /* its own threads change bits; ours run over tiles */
     state->threads = threads ? threads : omp_get_max_threads();
     state->backend = (aq_backend){.name = "cpu", .ops = &cpu_ops, .state = state};

@@ -6,6 +6,7 @@
 #include "tensor/ops_check.h"
 
 #include <limits.h>
+#include <stdio.h>
 
 void aq_backend_close(aq_backend *backend) {
     if (backend) backend->ops->close(backend);
@@ -25,6 +26,11 @@ aq_status aq_finish(aq_backend *backend) {
 
 aq_status aq_backend_memory(aq_backend *backend, size_t *free_bytes, size_t *total_bytes) {
     return backend->ops->memory(backend, free_bytes, total_bytes);
+}
+
+void aq_backend_device(const aq_backend *backend, char *name, size_t size) {
+    snprintf(name, size, "unknown");
+    backend->ops->device(backend, name, size);
 }
 
 aq_status aq_backend_peak(aq_backend *backend, size_t *bytes) {

@@ -40,6 +40,10 @@ const char *aq_backend_name(const aq_backend *backend); /* "cpu" or "cuda" */
  * capability 9.0, 132 multiprocessors, CUDA 12.8". */
 const char *aq_backend_kernels(const aq_backend *backend);
 
+/* Its device's name as the vendor writes it ("NVIDIA H100 80GB HBM3", a processor's model), cut to
+ * `size` bytes; "unknown" if it is not known. */
+void aq_backend_device(const aq_backend *backend, char *name, size_t size);
+
 /* How many CUDA devices can be used; 0 without a driver, a device or a build with CUDA. */
 int aq_cuda_device_count(void);
 

@@ -180,6 +180,21 @@ fails 'out' export $made
 fails 'text/x' export $made --out text/x
 [[ ! -e $work/another ]] || complain "a refused export left its folder"
 
+echo "== plan"
+plan=(plan "$root/configs/tiny.yaml" --set "model=$example" --set "calibration.tokens=$example/calibration.npy" --set output=planned)
+succeeds 'It fits' "${plan[@]}" --backend cpu
+succeeds 'NVIDIA H100' "${plan[@]}" --gpu h100 --ranks 4
+succeeds '"fits": true' "${plan[@]}" --backend cpu --json
+fails 'which CONFIG' plan
+fails 'expected an integer' "${plan[@]}" --ranks 0
+fails 'h999' "${plan[@]}" --gpu h999
+fails 'no-such' "${plan[@]}" --set model=no-such
+fails 'text' "${plan[@]}" --rates text
+mkdir -p "$work/shape-only" && cp "$example/config.json" "$work/shape-only"
+succeeds 'not there yet: the model.s weights' "${plan[@]}" --backend cpu --set model=shape-only
+run "${plan[@]}" --gpu h100 --node-memory 0.001
+[[ $status == 1 && ! -s $work/err ]] && grep -q 'calibration.sequences' "$work/out" || complain "a plan that does not fit says what to change"
+
 echo "== bench"
 fails 'layer' bench
 fails 'input' bench layer

@@ -82,6 +82,10 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void *value);
 
 cudaError_t emulated_allocate(void **data, size_t bytes);
+struct cudaDeviceProp {
+    char name[256];
+};
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int device);
 cudaError_t emulated_allocate_pool(void **data, size_t bytes);
 cudaError_t cudaFree(void *data);
 cudaError_t cudaFreeHost(void *data);

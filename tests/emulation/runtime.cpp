@@ -119,6 +119,11 @@ cudaError_t emulated_allocate(void **data, size_t bytes) {
     return cudaSuccess;
 }
 
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int) {
+    snprintf(found->name, sizeof found->name, "emulated");
+    return cudaSuccess;
+}
+
 cudaError_t emulated_allocate_pool(void **data, size_t bytes) {
     cudaError_t code = emulated_allocate(data, bytes);
     if (code == cudaSuccess) used += malloc_usable_size(*data);
