@@ -90,12 +90,21 @@ static void set_aside(const char *path, const char *then) {
     free(reason);
 }
 
+static void warn_without_digest(const char *path) {
+    char *beside;
+    if (asprintf(&beside, "%s.sha256", path) < 0) return;
+    if (access(beside, F_OK) != 0)
+        aq_log_warn("%s has no digest beside it: only HDF5's own checksums were compared", path);
+    free(beside);
+}
+
 static bool reads_back(const aq_run_directory *directory, size_t index, const char *path,
                        aq_backend *backend, double *error) {
     char then[64];
     aq_coded_block block;
     aq_status status = aq_run_directory_read_block(directory, index, backend, &block);
     if (status == AQ_OK) {
+        warn_without_digest(path);
         *error = block.error;
         aq_coded_block_free(&block);
         return true;

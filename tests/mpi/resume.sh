@@ -42,7 +42,7 @@ killed() {
   touch "$folder/before"
   quantize "$1" "$2" "${long[@]}" &
   local job=$!
-  until [ -n "$(find "$folder/$2" -path "*/work/$3" -newer "$folder/before")" ]; do
+  until [ -n "$(find "$folder/$2" -path "*/work/$3" -newer "$folder/before" 2>/dev/null)" ]; do
     kill -0 $job 2>/dev/null || return 1
     sleep 0.02
   done
@@ -63,6 +63,13 @@ check "a run that was killed in the middle of blocks goes on" quantize 2 torn "$
 check "... telling what it takes up" grep -q '"event":"taken_up"' "$folder/torn/metrics.jsonl"
 check "... fitting no finished layer again" no_layer_twice torn
 check "... to the same bytes" same torn/model.aqlm.h5 whole/model.aqlm.h5
+
+long+=(--set run.team_size=2)
+check "a team finishes" quantize 2 team "${long[@]}"
+check "a member of a team is killed" killed 2 teams '*/tuning.h5'
+check "... and the team goes on" quantize 2 teams "${long[@]}"
+check "... fitting no finished layer again" no_layer_twice teams
+check "... to the same bytes" same team/model.aqlm.h5 teams/model.aqlm.h5
 
 check "quantized inputs finish" quantize 1 inputs --set run.inputs=quantized
 cp "$folder/inputs/model.aqlm.h5" "$folder/second.h5"
