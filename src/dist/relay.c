@@ -3,14 +3,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "dist/polling.h"
+#include "dist/transfer.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* 8 pieces of 4 MB a turn of about a millisecond are more than any network carries. */
-enum { PIECE = 4 << 20, IN_FLIGHT = 8, OUTBOX = 4 };
+enum { OUTBOX = 4 };
 
 #define TURN 2e-3 /* seconds that a turn takes at most while a transfer is on its way */
 
@@ -31,16 +31,6 @@ typedef struct word {
 
 enum { TAG_WORD = 1, TAG_PIECE };
 
-/* A transfer of `bytes` at `data`, in pieces, to or from `rank`. */
-typedef struct relay_transfer {
-    bool active, sends;
-    int rank;
-    char *data;
-    size_t bytes;
-    size_t begun, done; /* pieces; those in between are on their way */
-    MPI_Request requests[IN_FLIGHT];
-} relay_transfer;
-
 typedef struct relay_letter {
     bool full; /* to be sent, or on its way */
     bool sent;
@@ -57,7 +47,7 @@ struct aq_relay {
 
     /* below: guarded by the lock */
     relay_letter outbox[OUTBOX];
-    relay_transfer sending, receiving;
+    aq_transfer sending, receiving;
     struct {
         bool open;
         int taker; /* the rank that was told HERE and has not answered; -1: none */
@@ -69,37 +59,6 @@ struct aq_relay {
         word word;
     } answer; /* to this rank's fetch */
 };
-
-/* ---- transfers ---- */
-
-static size_t pieces_of(const relay_transfer *transfer) {
-    return (transfer->bytes - 1) / PIECE + 1;
-}
-
-static void begin_piece(const aq_relay *self, relay_transfer *transfer) {
-    size_t start = transfer->begun * (size_t)PIECE, rest = transfer->bytes - start;
-    int count = rest < PIECE ? (int)rest : PIECE;
-    MPI_Request *request = &transfer->requests[transfer->begun % IN_FLIGHT];
-    char *data = transfer->data + start;
-    if (transfer->sends)
-        MPI_Isend(data, count, MPI_BYTE, transfer->rank, TAG_PIECE, self->comm, request);
-    else
-        MPI_Irecv(data, count, MPI_BYTE, transfer->rank, TAG_PIECE, self->comm, request);
-    transfer->begun++;
-}
-
-/* Messages between two ranks stay in order, so pieces need no numbers. */
-static void move(const aq_relay *self, relay_transfer *transfer) {
-    size_t pieces = transfer->active ? pieces_of(transfer) : 0;
-    int complete = transfer->active;
-    while (transfer->begun < pieces && transfer->begun < transfer->done + IN_FLIGHT)
-        begin_piece(self, transfer);
-    while (complete && transfer->done < transfer->begun) {
-        MPI_Test(&transfer->requests[transfer->done % IN_FLIGHT], &complete, MPI_STATUS_IGNORE);
-        transfer->done += complete ? 1 : 0;
-    }
-    if (transfer->done == pieces) transfer->active = false;
-}
 
 /* ---- words ---- */
 
@@ -141,11 +100,12 @@ static void answer_want(aq_relay *self, int rank, const word *asked) {
 
 static void begin_sending(aq_relay *self, int rank) {
     self->offer.taker = -1;
-    self->sending = (relay_transfer){.active = true,
-                                     .sends = true,
-                                     .rank = rank,
-                                     .data = self->offer.segment->data,
-                                     .bytes = self->offer.segment->bytes};
+    self->sending = (aq_transfer){.active = true,
+                                  .tag = TAG_PIECE,
+                                  .sends = true,
+                                  .rank = rank,
+                                  .data = self->offer.segment->data,
+                                  .bytes = self->offer.segment->bytes};
 }
 
 static void hear(aq_relay *self, int rank, const word *said) {
@@ -182,8 +142,8 @@ static bool sweep(aq_relay *self) {
     pthread_mutex_lock(&self->lock);
     bool heard = listen(self);
     deliver(self);
-    move(self, &self->sending);
-    move(self, &self->receiving);
+    aq_transfer_move(&self->sending, self->comm);
+    aq_transfer_move(&self->receiving, self->comm);
     bool active = heard || self->sending.active || self->receiving.active;
     pthread_mutex_unlock(&self->lock);
     return active;
@@ -263,8 +223,8 @@ static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *s
         return status;
     }
     pthread_mutex_lock(&self->lock);
-    self->receiving =
-        (relay_transfer){.active = true, .rank = holder, .data = segment->data, .bytes = bytes};
+    self->receiving = (aq_transfer){
+        .active = true, .tag = TAG_PIECE, .rank = holder, .data = segment->data, .bytes = bytes};
     pthread_mutex_unlock(&self->lock);
     say(self, holder, WORD_SEND);
     while (is_receiving(self)) aq_polling_pause();

@@ -1,5 +1,6 @@
 /* The relay between real ranks: what arrives, how, and what is not there. */
 #include "dist/relay.h"
+#include "dist/transfer.h"
 #include "team_suite.h"
 
 #include <pthread.h>
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PIECE = 4 << 20 }; /* as the relay cuts */
+enum { PIECE = AQ_TRANSFER_PIECE };
 
 typedef struct fixture {
     aq_ranks ranks;
