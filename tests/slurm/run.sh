@@ -30,15 +30,17 @@ check() {
 
 fails() { ! "$@"; }
 
-# submit SCRIPT RUN OPTION...: prints the job's number. A job of 5 to 15 s: two blocks at a time, four in all.
+# A job of 5 to 15 s: two blocks at a time, four in all.
+settings=(--backend cpu --set calibration.sequences=80 --set calibration.length=64 --set calibration.validation=8
+    --set quantizer.scheme=2x6 --set quantizer.tolerance=0 --set quantizer.rounds=6 --set quantizer.kmeans_iterations=10
+    --set quantizer.adam_steps=60 --set tuning.epochs=20 --set tuning.patience=20)
+
+# submit SCRIPT RUN OPTION...: prints the job's number.
 submit() {
     local script=$1 run=$2
     shift 2
     AQLM_LOGS=$folder/$run-ranks sbatch --parsable --nodes=2 --ntasks-per-node=1 --output="$folder/$run.log" "$@" \
-        "slurm/$script" configs/tiny.yaml --output "$folder/$run" --backend cpu --set calibration.sequences=80 \
-        --set calibration.length=64 --set calibration.validation=8 --set quantizer.scheme=2x6 \
-        --set quantizer.tolerance=0 --set quantizer.rounds=6 --set quantizer.kmeans_iterations=10 \
-        --set quantizer.adam_steps=60 --set tuning.epochs=20 --set tuning.patience=20
+        "slurm/$script" configs/tiny.yaml --output "$folder/$run" "${settings[@]}"
 }
 
 job_field() { scontrol show job "$1" | grep -oP "\b$2=\K\S+" | head -n 1; }
@@ -59,7 +61,7 @@ completes() { within 90 ended "$1" && in_state "$1" COMPLETED; }
 restarted() { [ "$(job_field "$1" Restarts)" = "$2" ]; }
 first_block() { test -e "$folder/$1/blocks/block-0000.h5"; }
 same() { cmp -s "$folder/undisturbed/model.aqlm.h5" "$folder/$1/model.aqlm.h5"; }
-says() { grep -q -- "$2" "$folder/$1.log"; }
+says() { grep -qs -- "$2" "$folder/$1.log"; }
 
 # A finished block is never made again: its file stays the one that it was.
 block_inode() { stat -c %i "$folder/$1/blocks/block-0000.h5"; }
@@ -68,7 +70,7 @@ kept() { [ "$(block_inode "$1")" = "$2" ]; }
 "$here/slurm-sandbox" start >"$folder/start.log" 2>&1 || skip "no Slurm here: $(tail -n 1 "$folder/start.log")"
 eval "$("$here/slurm-sandbox" env)"
 [ "$(sinfo -h -N | wc -l)" = 2 ] || skip "a cluster of two nodes needs root and namespaces"
-export OMP_NUM_THREADS=1 # the two nodes share one machine's cores
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive # the two nodes share one machine's cores
 
 # Slurm looks at time limits every 30 s. This job tells when, so that another can be at work at the next time.
 cat >"$folder/clock.sbatch" <<'SCRIPT'
@@ -83,6 +85,22 @@ job=$(submit quantize.sbatch undisturbed --oversubscribe)
 check "a job ends on two nodes" completes "$job"
 check "... with a log of each rank" [ -s "$folder/undisturbed-ranks/rank-0.log" -a -e "$folder/undisturbed-ranks/rank-1.log" ]
 check "... and a model" [ -s "$folder/undisturbed/model.aqlm.h5" ]
+
+check "... for which the dense model was forwarded once" grep -q '"dense_forward_passes":1.0[,}]' "$folder/undisturbed/metrics.jsonl"
+alone() { OMP_NUM_THREADS=2 "$AQLM_PROGRAM" quantize configs/tiny.yaml --output "$folder/alone" "${settings[@]}" >"$folder/alone.log" 2>&1; }
+check "one process makes the same blocks" alone
+check "... and the same model" same alone
+
+errors_of() { "$AQLM_PROGRAM" status "$folder/$1" | awk '$2 == "done" { print $3 }'; }
+close_errors() {
+    paste <(errors_of undisturbed) <(errors_of "$1") |
+        awk '{ d = $2 / $1 - 1; if (d > 0.1 || d < -0.1) bad = 1 } END { exit bad || NR != 4 }'
+}
+settings+=(--set run.team_size=2)
+job=$(submit quantize.sbatch teamed --oversubscribe)
+unset 'settings[-1]' 'settings[-1]'
+check "a team of two nodes ends" completes "$job"
+check "... with block errors within 10% of single ranks'" close_errors teamed
 
 export AQLM_LAUNCHER=mpirun AQLM_MAX_RESTARTS=0
 job=$(submit quantize.sbatch capped --oversubscribe)
@@ -153,11 +171,20 @@ check "... and keeps what was finished" kept killed "$block"
 
 job=$(submit quantize.sbatch preempted)
 check "a job starts that will be requeued twice" within 60 in_state "$job" RUNNING
-sleep 1
+check "... and holds its lock" within 60 test -e "$folder/preempted/lock"
+# Preemption may come so hard that the lock stays: as if the first start had been on a node that nobody can ask.
+plant_lock() {
+    printf '{"host":"lost","boot":"b","namespace":"n","job":"%s","restarts":0,"process":7,"start":7,"since":%s,"renewed":%s}\n' \
+        "$job" "$(date +%s)" "$(($(date +%s) + 3600))" >"$folder/lock" && mv "$folder/lock" "$folder/preempted/lock"
+}
 scontrol requeue "$job"
+check "requeued it leaves" within 30 fails test -e "$folder/preempted/lock"
+plant_lock
 runs_again() { restarted "$job" 1 && in_state "$job" RUNNING; }
 check "it starts again" within 60 runs_again
 check "... and finishes a block" within 60 first_block preempted
+check "... having taken over its own lock" grep -q 'lock of .*lost.* is taken over' "$folder/preempted-ranks/rank-0.log"
+check "... at once" fails grep -q 'watching' "$folder/preempted-ranks/rank-0.log"
 block=$(block_inode preempted)
 scontrol requeue "$job"
 check "requeued again it ends" completes "$job"
