@@ -15,6 +15,7 @@ static const bench_part parts[] = {
     {"layer", aq_bench_layer},
     {"relay", aq_bench_relay},
     {"rates", aq_bench_rates},
+    {"coordinator", aq_bench_coordinator},
 };
 
 static error_t parse_nothing(int key, char *argument, struct argp_state *state) {
@@ -24,9 +25,10 @@ static error_t parse_nothing(int key, char *argument, struct argp_state *state) 
 
 static const struct argp bench_line = {
     .parser = parse_nothing,
-    .args_doc = "layer|relay|rates [OPTION...]",
+    .args_doc = "layer|relay|rates|coordinator [OPTION...]",
     .doc = "Measures one part of the program: layer: the fit of one linear layer; "
-           "relay: handing activations over between ranks; rates: what plan estimates time from. "
+           "relay: handing activations over between ranks; rates: what plan estimates time from; "
+           "coordinator: what it costs to coordinate many ranks. "
            "`aqlm-mpi bench PART --help' tells more.",
 };
 
@@ -45,6 +47,6 @@ int aq_job_bench(int argc, char **argv) {
         return part->run(argc - 1, argv + 1) == AQ_OK ? 0 : aq_job_fail();
     }
     if (aq_job_parse(&bench_line, argc, argv, NULL) == AQ_OK)
-        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer or relay");
+        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer, relay, rates or coordinator");
     return aq_job_fail();
 }

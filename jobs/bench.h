@@ -11,5 +11,6 @@
 aq_status aq_bench_rates(int argc, char **argv);
 aq_status aq_bench_layer(int argc, char **argv);
 aq_status aq_bench_relay(int argc, char **argv);
+aq_status aq_bench_coordinator(int argc, char **argv);
 
 #endif

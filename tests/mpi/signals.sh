@@ -32,6 +32,7 @@ for signal in USR1 TERM INT; do
   stopped 2 one-$signal $signal aqlm-mpi
   check "SIG$signal to one rank ends all with 75" ends_75_soon
   check "... and the last line says how to go on" says one-$signal "^aqlm-mpi: stopped .*; to go on: mpirun -n 2 .*quantize configs/tiny.yaml --output"
+  check "... and the events tell what each rank's time went into" [ "$(grep -c '"event":"rank"' "$folder/one-$signal/metrics.jsonl")" = 2 ]
   check "... without temporary files" [ -z "$(find "$folder/one-$signal" -name '*.partial')" ]
   goes_on one-$signal
 done
