@@ -117,6 +117,7 @@ static void check_chain(bool copies, size_t device_bytes) {
         if (team + 1 == TEAMS) break;
         AQ_CHECK(aq_feed_from_team(&feeds[team + 1], (size_t)team + 1, (size_t)team + 1, team));
         CU_ASSERT_EQUAL(feeds[team + 1].inputs.segment.shared, !copies && device_bytes == 0);
+        CU_ASSERT_EQUAL(feeds[team + 1].inputs.segment.data == NULL, device_bytes > 0);
     }
     aq_feed_advance(&feeds[0], NULL);
     AQ_CHECK(aq_feed_from_team(&feeds[0], 3, 3, 2));
@@ -153,6 +154,7 @@ static void check_own(size_t device_bytes) {
     aq_feed_work_through(&works, NULL);
     CU_ASSERT_EQUAL(table.boundaries[0], 2);
     AQ_CHECK(aq_feed_from_team(&works, 2, 3, 0));
+    CU_ASSERT(!works.inputs.resident.data || !works.inputs.segment.data);
     CU_ASSERT_EQUAL(table.boundaries[0], AQ_NO_BOUNDARY);
     AQ_CHECK(aq_feed_from_start(&walks, 3));
     CU_ASSERT_TRUE(aq_feed_same_inputs(&walks, &works));

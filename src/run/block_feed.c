@@ -88,14 +88,32 @@ static aq_status take_segment(aq_block_feed *feed, size_t boundary, aq_segment *
     return AQ_OK;
 }
 
+/* Memory that nobody reads, out of activations that were given up: its pages and pins cost seconds,
+ * so it is used again. */
+static aq_segment move_segment(aq_activations *activations) {
+    aq_segment segment = {0};
+    if (aq_segment_is_read(&activations->segment)) return segment;
+    segment = activations->segment;
+    activations->segment = (aq_segment){0};
+    return segment;
+}
+
+/* Where both are resident, one segment a rank is enough: the outputs'. */
+static void pass_segment(aq_block_feed *feed) {
+    if (!feed->inputs.resident.data || feed->inputs.mirrored || !feed->outputs.resident.data)
+        return;
+    aq_segment spare = move_segment(&feed->inputs);
+    if (!feed->outputs.segment.data)
+        feed->outputs.segment = spare;
+    else
+        aq_segment_free(&spare);
+}
+
 static aq_status fetch(aq_block_feed *feed, const aq_task *task) {
     const aq_handover *handover = feed->settings.handover;
     const aq_activations expected = expected_inputs(feed);
-    aq_segment segment = {0};
-    if (!aq_segment_is_read(&feed->inputs.segment)) {
-        segment = feed->inputs.segment; /* pages and pins cost seconds: used again */
-        feed->inputs.segment = (aq_segment){0};
-    }
+    aq_segment segment = move_segment(&feed->inputs);
+    if (!segment.data && feed->outputs.resident.data) segment = move_segment(&feed->outputs);
     aq_activations_free(&feed->inputs);
     AQ_TRY(handover->fetch(handover->state, task, aq_activations_bytes(&expected), &segment));
     return take_segment(feed, task->start, &segment);
@@ -195,7 +213,10 @@ aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task) {
         AQ_TRY(walk_through(feed, feed->at));
         AQ_TRY(keep_snapshot(feed, feed->at, &feed->inputs));
     }
-    return feed->made == AQ_NO_BOUNDARY ? make_room(feed, &feed->outputs) : AQ_OK;
+    if (feed->made != AQ_NO_BOUNDARY) return AQ_OK;
+    AQ_TRY(make_room(feed, &feed->outputs));
+    pass_segment(feed);
+    return AQ_OK;
 }
 
 aq_status aq_block_feed_forwarded(aq_block_feed *feed) {
