@@ -189,18 +189,56 @@ static aq_status keep_if_best(layer_fit *fit, double error) {
     return aq_coded_copy(fit->coded, &fit->best);
 }
 
-static aq_status try_start(layer_fit *fit, int start) {
+/* `team`: who shares the start's rows. */
+static aq_status run_kmeans(layer_fit *fit, int start, const aq_team *team) {
     const aq_kmeans how = {.iterations = fit->settings->kmeans_iterations,
                            .seed = start_seed(fit, start),
                            .start = start,
                            .starts = fit->settings->kmeans_starts,
-                           .team = fit->team,
+                           .team = team,
                            .watch = fit->settings->watch};
+    return aq_residual_kmeans(fit->weight, &how, fit->coded);
+}
+
+static aq_status judge_start(layer_fit *fit) {
     double error;
-    AQ_TRY(aq_residual_kmeans(fit->weight, &how, fit->coded));
     AQ_TRY(measure_error(&fit->meter, fit->coded, &error));
     AQ_REQUIRE(isfinite(error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
     return keep_if_best(fit, error);
+}
+
+static aq_status share_coded(const aq_team *team, int root, aq_coded *coded) {
+    AQ_TRY(aq_team_share(team, root, &coded->codes));
+    AQ_TRY(aq_team_share(team, root, &coded->codebooks));
+    return aq_team_share(team, root, &coded->scales);
+}
+
+/* Each member makes one of the starts from `first` on; then all judge each of them, in their order.
+ */
+static aq_status deal_starts(layer_fit *fit, int first) {
+    AQ_TRY(run_kmeans(fit, first + fit->team->rank, aq_team_alone()));
+    AQ_TRY(aq_coded_copy(fit->coded, &fit->start));
+    for (int member = 0; member < fit->team->size; member++) {
+        AQ_TRY(aq_coded_copy(&fit->start, fit->coded));
+        AQ_TRY(share_coded(fit->team, member, fit->coded));
+        AQ_TRY(judge_start(fit));
+    }
+    return AQ_OK;
+}
+
+static aq_status share_start(layer_fit *fit, int start) {
+    AQ_TRY(run_kmeans(fit, start, fit->team));
+    return judge_start(fit);
+}
+
+/* Members that make starts of their own need no word between them; where the starts cannot be dealt
+ * out evenly, members share every start's rows and meet in every iteration. */
+static aq_status try_starts(layer_fit *fit) {
+    int starts = fit->settings->kmeans_starts, size = fit->team->size;
+    bool dealt = starts % size == 0;
+    for (int start = 0; start < starts; start += dealt ? size : 1)
+        AQ_TRY(dealt ? deal_starts(fit, start) : share_start(fit, start));
+    return AQ_OK;
 }
 
 /* k-means sees distances, not the Gram matrix: equally good clusterings differ by several percent
@@ -208,8 +246,7 @@ static aq_status try_start(layer_fit *fit, int start) {
 static aq_status start_with_kmeans(layer_fit *fit) {
     double started = aq_seconds();
     fit->least_error = HUGE_VAL;
-    for (int start = 0; start < fit->settings->kmeans_starts; start++)
-        AQ_TRY(try_start(fit, start));
+    AQ_TRY(try_starts(fit));
     AQ_TRY(aq_coded_copy(&fit->best, fit->coded));
     fit->report->kmeans_error = fit->least_error;
     return end_phase(fit, &started, &fit->report->seconds_kmeans);

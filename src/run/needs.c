@@ -130,12 +130,15 @@ static aq_linear_shape own_rows(const aq_linear_shape *linear, const sizes *of) 
     return own;
 }
 
-/* Members hold all codes, but work on their own rows. */
+/* Members hold all codes, but work on their own rows, save for starts of k-means that each makes
+ * alone. */
 static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     const aq_linear_shape own = own_rows(linear, of);
+    bool dealt = (size_t)of->config->quantizer.kmeans_starts % of->layout->team == 0;
     return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, scheme) +
-           search_bytes(&own, of->config) + kmeans_bytes(&own, scheme, of->layout->cuda);
+           search_bytes(&own, of->config) +
+           kmeans_bytes(dealt ? linear : &own, scheme, of->layout->cuda);
 }
 
 /* Linears are fitted in the order of their taps; each leaves its coded form, each tap gives up its
