@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WORKSPACE_BYTES = 32 << 20, MIN_CAPABILITY = 8 };
 

@@ -1,6 +1,7 @@
 #include "model/activations.h"
 
 #include "base/log.h"
+#include "base/pulse.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -296,6 +297,7 @@ aq_status aq_activations_forward(const aq_block *block, const aq_activations *in
         bool taps = tapper && first < tapped;
         tapped_rows rows = {tapper, taps ? (tapped - first) * inputs->length : 0};
         const aq_tapper part = {.see = see_rows, .state = &rows};
+        aq_pulse_beat();
         status = sweep_batch(&sweep, first, taps ? &part : NULL);
     }
     if (status == AQ_OK) status = check_finite(&sweep);
