@@ -1,3 +1,5 @@
+#include "base/digest.h"
+#include "base/file.h"
 #include "coded_model.h"
 #include "run/restarts.h"
 #include "store/model_file.h"
@@ -117,6 +119,44 @@ static void chosen_blocks_and_the_gathered_file_are_set_aside_once(void) {
     fixture_free(&made);
 }
 
+static void write_restarts(const fixture *made, const char *text) {
+    char path[AQ_TEST_PATH];
+    snprintf(path, sizeof path, "%.300s/restarts.json", made->directory.path);
+    AQ_CHECK(aq_digest_replace(path, text, strlen(text)));
+}
+
+/* A job that died when it had noted the request, before it set anything aside. */
+static void a_request_that_was_only_noted_is_carried_out(void) {
+    fixture made = fixture_new("noted");
+    write_restarts(&made, "{\"settings\": {}, \"requested\": [1], \"cleared\": false}");
+    reopen(&made);
+    AQ_CHECK(aq_restarts_begin(&made.directory, NULL, AQ_INPUTS_DENSE));
+    CU_ASSERT_EQUAL(count_blocks(&made), made.source->shape.blocks - 1);
+    CU_ASSERT_FALSE(exists(&made, "blocks/block-0001.h5"));
+    write_block(&made, 1);
+    AQ_CHECK(aq_restarts_begin(&made.directory, NULL, AQ_INPUTS_DENSE));
+    CU_ASSERT_EQUAL(count_blocks(&made), made.source->shape.blocks);
+    fixture_free(&made);
+}
+
+static void damaged_notes_are_refused_with_what_to_do(void) {
+    fixture made = fixture_new("notes");
+    char path[AQ_TEST_PATH];
+    aq_config effective;
+    snprintf(path, sizeof path, "%.300s/restarts.json", made.directory.path);
+    write_restarts(&made, "{\"settings\": {\"1\": {\"model\": \"x\"}}}");
+    reopen(&made);
+    AQ_CHECK_FAILS(aq_restarts_config(&made.directory, 1, &made.config, &effective), AQ_FORMAT,
+                   "restarts.json: model is no setting of a block");
+    AQ_CHECK(aq_file_write(path, "{}", 2));
+    AQ_CHECK_FAILS(aq_run_directory_prepare(&made.directory, &made.config), AQ_FORMAT,
+                   "finished ones keep theirs if you remove");
+    CU_ASSERT_EQUAL(count_blocks(&made), made.source->shape.blocks);
+    AQ_CHECK(aq_digest_remove(path));
+    AQ_CHECK(aq_run_directory_prepare(&made.directory, &made.config));
+    fixture_free(&made);
+}
+
 static void later_blocks_follow_where_inputs_are_quantized(void) {
     fixture made = fixture_new("later");
     aq_restart restart = request(&made, "2", NULL, NULL);
@@ -211,6 +251,8 @@ static void a_run_must_be_there(void) {
 static const aq_case cases[] = {
     AQ_CASE(lists_of_blocks_are_read),
     AQ_CASE(chosen_blocks_and_the_gathered_file_are_set_aside_once),
+    AQ_CASE(a_request_that_was_only_noted_is_carried_out),
+    AQ_CASE(damaged_notes_are_refused_with_what_to_do),
     AQ_CASE(later_blocks_follow_where_inputs_are_quantized),
     AQ_CASE(only_chosen_blocks_get_the_other_settings),
     AQ_CASE(the_report_tells_which_block_differs),
