@@ -47,6 +47,7 @@ int aq_job_bench(int argc, char **argv) {
         return part->run(argc - 1, argv + 1) == AQ_OK ? 0 : aq_job_fail();
     }
     if (aq_job_parse(&bench_line, argc, argv, NULL) == AQ_OK)
-        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer, relay, rates or coordinator");
+        AQ_FAIL(AQ_INVALID,
+                "bench: what is to be measured? expected layer, relay, rates or coordinator");
     return aq_job_fail();
 }
