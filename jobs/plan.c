@@ -207,7 +207,7 @@ static aq_layout layout_of(const plan_options *options, const aq_plan_subject *s
     return (aq_layout){.ranks = ranks,
                        .node_ranks = node,
                        .device_ranks = cuda ? 1 : node,
-                       .team = 1,
+                       .team = (size_t)subject->config.run.team_size,
                        .cuda = cuda};
 }
 

@@ -18,17 +18,19 @@ fi
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 failures=0
 
-# check MODEL SEQUENCES LENGTH
+# check MODEL SEQUENCES LENGTH [RANKS TEAM_SIZE]
 check() {
-    local run=$work/$1-$2-$3
+    local run=$work/$1-$2-$3-${4:-1}-${5:-1} launch=()
+    [ -z "${4:-}" ] || launch=(mpirun -n "$4" --bind-to none --oversubscribe)
     local job=("$root/configs/$1.yaml" --backend "$backend"
         --set model="$shared/models/$1" --set calibration.tokens="$shared/tokens/calib.npy" --set output="$run"
         --set calibration.sequences="$2" --set calibration.length="$3" --set calibration.validation=$(($2 / 8))
         --set quantizer.rounds=1 --set quantizer.kmeans_iterations=1 --set quantizer.kmeans_starts=1
-        --set quantizer.adam_steps=1 --set tuning.epochs=1)
-    "$program" plan "${job[@]}" --json >"$run.json" || { echo "plan failed for $1"; failures=$((failures + 1)); return; }
-    "$program" quantize "${job[@]}" --quiet >/dev/null || { echo "quantize failed for $1"; failures=$((failures + 1)); return; }
-    python3 - "$1, $2 x $3 tokens" "$run.json" "$run/metrics.jsonl" <<'P' || failures=$((failures + 1))
+        --set quantizer.adam_steps=1 --set tuning.epochs=1
+        --set run.team_size="${5:-1}")
+    "$program" plan "${job[@]}" --ranks "${4:-1}" --json >"$run.json" || { echo "plan failed for $1"; failures=$((failures + 1)); return; }
+    "${launch[@]}" "$program" quantize "${job[@]}" --quiet >/dev/null || { echo "quantize failed for $1"; failures=$((failures + 1)); return; }
+    python3 - "$1, $2 x $3 tokens${4:+, $4 ranks in teams of $5}" "$run.json" "$run/metrics.jsonl" <<'P' || failures=$((failures + 1))
 import json, sys
 name, plan_path, metrics_path = sys.argv[1:]
 plan = json.load(open(plan_path))
@@ -48,6 +50,11 @@ P
 
 check docs-llama-1m 32 256
 check docs-llama-16m 8 512
+if [ "$backend" = cpu ] && command -v mpirun >/dev/null; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    check docs-llama-1m 64 256 2 1
+    check docs-llama-1m 64 256 2 2
+fi
 if [ -n "$all" ]; then
     check docs-llama-1m 256 512
     check docs-llama-16m 256 512

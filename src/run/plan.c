@@ -4,7 +4,7 @@
 #include "run/sizes.h"
 
 /* What an allocator, threads' buffers and libraries add to the tensors of a process. */
-static const size_t slack = (size_t)12 << 20;
+static const size_t slack = (size_t)6 << 20;
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
