@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# kill -9 at each step of a commit: at the calls on the files of a block, of a block in work, of the gathered model, of
-# their digests, of the run directory's texts. The same command goes on to the same bytes. AQLM_FAULTS=all takes every call, else some of each series.
+# kill -9 at each step of a commit: at the calls on the files of a block, of a block in work, of a snapshot, of the
+# gathered model, of config.yaml, and of their digests. The same command goes on to the same bytes. AQLM_FAULTS=all takes every call, else
+# some of each series.
 source "$(dirname "$0")/common.sh" "$@"
 make_reference
 
@@ -22,13 +23,13 @@ steps() {
   rm -f "$folder/calls"
 }
 
-# Numbers of the calls to take: no closing, and of writes that follow each other the first two and the last.
+# Numbers of the calls to take: no closing, and of writes that follow each other the first and the last.
 chosen() {
   awk -v every="${AQLM_FAULTS:-some}" '
     { call[NR] = $1; file[NR] = $2 }
     END {
       for (i = 1; i <= NR; i++) {
-        inner = call[i] == "write" && call[i - 1] == "write" && call[i - 2] == "write" && call[i + 1] == "write"
+        inner = call[i] == "write" && call[i - 1] == "write" && call[i + 1] == "write"
         if (every == "all" || (!inner && call[i] != "close")) print i, call[i], file[i]
       }
     }'
@@ -66,6 +67,8 @@ each_step 'a finished layer' '*/work/block-0003/mlp.up_proj*'
 each_step 'the state of tuning' '*/work/block-0003/tuning*'
 each_step 'the gathered model' '*/model.aqlm.h5*'
 from=nothing
+settings+=(--set run.snapshot_every=2)
+each_step 'a snapshot' '*/snapshots/*'
+settings=("${quick[@]}")
 each_step 'the settings' '*/config.yaml*'
-each_step 'the identity' '*/identity.txt*'
 finish

@@ -18,7 +18,7 @@ alone() {
   local run=$1
   shift
   # shellcheck disable=SC2046
-  timeout 120 env OMPI_MCA_ess_singleton_isolated=1 ${FAULT:+AQLM_FAULT="$FAULT"} ${FAULT:+LD_PRELOAD="$library"} \
+  timeout 120 env OMP_NUM_THREADS=1 OMPI_MCA_ess_singleton_isolated=1 ${FAULT:+AQLM_FAULT="$FAULT"} ${FAULT:+LD_PRELOAD="$library"} \
     "$program" $(arguments "$run") "$@" >"$folder/$run.log" 2>&1
 }
 

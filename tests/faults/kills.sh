@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # kill -9 of one rank, of all or of mpirun at random moments over the whole run: the same command goes on to the same bytes, and nothing
-# finished is made again. AQLM_KILLS=50 for the whole series, AQLM_SEED for other moments.
+# finished is made again. AQLM_KILLS=50 for the whole series, AQLM_SEED for other moments, AQLM_SETTINGS="--set run.team_size=2" for
+# other jobs.
 source "$(dirname "$0")/common.sh" "$@"
-settings=("${slow[@]}")
-kills=${AQLM_KILLS:-12}
+# shellcheck disable=SC2206
+settings=("${slow[@]}" ${AQLM_SETTINGS:-})
+kills=${AQLM_KILLS:-10}
 ranks=2
 RANDOM=${AQLM_SEED:-1}
 

@@ -3,7 +3,7 @@
 # on to the same bytes and makes nothing finished again. AQLM_STOPS=50 takes more moments, AQLM_SEED others.
 source "$(dirname "$0")/common.sh" "$@"
 settings=("${slow[@]}")
-stops=${AQLM_STOPS:-9}
+stops=${AQLM_STOPS:-6}
 ranks=2
 RANDOM=${AQLM_SEED:-1}
 
