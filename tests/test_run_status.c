@@ -274,8 +274,9 @@ static void a_teams_block_is_its_leads(void) {
 }
 
 static void what_a_block_was_taken_up_with_is_told(void) {
-    const char *layer =
-        EVENT("layer", 1, "\"block\":1,\"layer\":\"mlp.up_proj\",\"error\":0.1,\"time\":109");
+    const char *layer = EVENT(
+        "layer", 1,
+        "\"block\":1,\"layer\":\"mlp.up_proj\",\"error\":0.1,\"bits_per_weight\":9,\"time\":109");
     const char *events =
         LINES(start, inputs_of_1, layer, start, inputs_of_1,
               EVENT("taken_up", 1, "\"block\":1,\"layers\":5,\"epochs\":2,\"time\":104"), fit_of_1,
@@ -285,6 +286,7 @@ static void what_a_block_was_taken_up_with_is_told(void) {
     CU_ASSERT_EQUAL(status.list[1].kept_epochs, 2);
     CU_ASSERT_EQUAL(status.list[1].layers, 6);
     CU_ASSERT_EQUAL(status.list[1].epoch, 2);
+    CU_ASSERT(isnan(status.bits_per_weight)); /* a layer's are not the model's */
     CU_ASSERT_EQUAL(status.unreadable, 1);
     aq_run_status_free(&status);
 }

@@ -425,7 +425,7 @@ def cards(run):
     values = [
         (run.state(), "state"),
         (f"{done} of {show(run.blocks())}", "blocks done"),
-        (show(run.last(["layer", "block", "run"], "bits_per_weight"), "{:.3f}"), "bits per weight"),
+        (show(run.last(["block", "run"], "bits_per_weight"), "{:.3f}"), "bits per weight"),
         (show(mean, "{:.4f}"), "mean block error"),
         (describe_seconds(work), "at work"),
         (str(max(len(run.starts) - 1, 0)), "restarts"),

@@ -123,7 +123,8 @@ static bool take_block_event(aq_run_status *status, const char *event, double ti
     size_t rank;
     if (!block || !aq_event_count(fields, "rank", 0, INT_MAX, &rank)) return false;
     if (status->team_size > 1 && rank % status->team_size) return true; /* its lead tells */
-    aq_event_number(fields, "bits_per_weight", &status->bits_per_weight);
+    if (strcmp(event, "block") == 0)
+        aq_event_number(fields, "bits_per_weight", &status->bits_per_weight);
     if (strcmp(event, "epoch") == 0) return aq_event_number(fields, "epoch", &block->epoch);
     if (strcmp(event, "layer") == 0) return ++block->layers;
     if (strcmp(event, "taken_up") == 0) return take_up(block, fields);
