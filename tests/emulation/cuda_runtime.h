@@ -84,6 +84,9 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 cudaError_t emulated_allocate(void **data, size_t bytes);
 struct cudaDeviceProp {
     char name[256];
+    struct {
+        char bytes[16];
+    } uuid;
 };
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int device);
 cudaError_t emulated_allocate_pool(void **data, size_t bytes);

@@ -120,6 +120,7 @@ cudaError_t emulated_allocate(void **data, size_t bytes) {
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int) {
+    memset(found, 0, sizeof *found);
     snprintf(found->name, sizeof found->name, "emulated");
     return cudaSuccess;
 }
