@@ -45,7 +45,7 @@ static void print_memory(const aq_plan_subject *subject, const aq_plan *plan) {
     if (cuda) {
         printf("  %-44s %10s\n", "activations lie in", plan->resident ? "the GPU" : "the host");
         row("at most at a time", plan->device);
-        row_of("with the driver's own", plan->device + AQ_PLAN_CONTEXT,
+        row_of("with the driver's own", plan->device + plan->driver,
                (size_t)subject->machine.rates.device_memory, plan->device_fits);
     }
     printf("\n%-46s %10s\n", "host memory (caches of files not counted)", "GB");

@@ -59,4 +59,9 @@ if [ -n "$all" ]; then
     check docs-llama-1m 256 512
     check docs-llama-16m 256 512
 fi
+# The rates of this machine are numbers above 0 that plan takes.
+"$program" bench rates --backend "$backend" --out "$work/rates.json" >/dev/null &&
+    "$program" plan "$root/configs/docs-llama-1m.yaml" --rates "$work/rates.json" --backend "$backend" \
+        --set model="$shared/models/docs-llama-1m" --set output="$work/run" | grep -q 'start to end' ||
+    { echo "bench rates, or a plan with its rates, failed"; failures=$((failures + 1)); }
 exit $((failures > 0))

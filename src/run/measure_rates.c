@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* Each measurement is repeated for so long; the fastest counts. */
-static const double least_seconds = 0.5;
+static const double least_seconds = 0.3;
 
 static bool is_cuda(const aq_backend *backend) {
     return strcmp(aq_backend_name(backend), "cuda") == 0;

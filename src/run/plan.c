@@ -6,6 +6,9 @@
 /* What an allocator, threads' buffers and libraries add to the tensors of a process. */
 static const size_t slack = (size_t)6 << 20;
 
+/* Roughly: of a process on a GPU, and of its communicator if it is in a team. */
+static const size_t cuda_context = (size_t)600 << 20, nccl_buffers = (size_t)400 << 20;
+
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
@@ -17,18 +20,19 @@ static size_t staging_bytes(const aq_model_shape *shape, const aq_config *config
 /* As a job decides it (run/room.c): half of the free memory, or run.device_memory. */
 static bool fits_device(const aq_plan *plan, const aq_config *config, size_t memory) {
     size_t budget = (size_t)config->run.device_memory * 1000 * 1000;
-    size_t free_bytes = memory > AQ_PLAN_CONTEXT ? memory - AQ_PLAN_CONTEXT : 0;
+    size_t free_bytes = memory > plan->driver ? memory - plan->driver : 0;
     return 2 * plan->memory.boundary <= (budget ? budget : free_bytes / 2);
 }
 
 static void plan_device(const aq_model_shape *shape, const aq_config *config, size_t memory,
                         aq_plan *plan) {
     enum { WORKSPACE = 32 << 20 }; /* of cuBLAS */
+    plan->driver = cuda_context + (plan->layout.team > 1 ? nccl_buffers : 0);
     plan->resident = fits_device(plan, config, memory);
     size_t activations =
         plan->resident ? 2 * plan->memory.boundary : 2 * staging_bytes(shape, config);
     plan->device = aq_needs_compute(&plan->memory) + activations + WORKSPACE;
-    plan->device_fits = plan->device + AQ_PLAN_CONTEXT <= memory;
+    plan->device_fits = plan->device + plan->driver <= memory;
 }
 
 static void plan_host(const aq_plan_machine *machine, aq_plan *plan) {

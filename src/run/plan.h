@@ -21,6 +21,7 @@ typedef struct aq_plan {
     aq_disk_needs disk;
     bool resident;        /* activations lie in the GPU's memory */
     size_t device;        /* of a GPU, by one rank; 0 on the CPU. Without the driver's own */
+    size_t driver;        /* what CUDA's context and NCCL's buffers take of a GPU beside that */
     size_t rank_host;     /* of one process, as its peak_memory will tell */
     size_t node_host;     /* of a node: ranks share boundaries there */
     size_t smallest_team; /* with which it fits; 0: with none */
@@ -31,9 +32,6 @@ typedef struct aq_plan {
     aq_phases block;         /* estimated seconds of one block */
     double seconds;          /* of the job, from start to end */
 } aq_plan;
-
-/* Memory that the CUDA driver takes on a GPU beside what is counted: context and kernels. */
-#define AQ_PLAN_CONTEXT ((size_t)600 << 20)
 
 /* INVALID if the settings and the layout do not go together. */
 aq_status aq_plan_make(const aq_model_shape *shape, const aq_config *config,
