@@ -116,6 +116,9 @@ static aq_status check_settings(const char *path, const aq_config *config) {
         status = aq_config_same_result(&old_config, config);
         if (status != AQ_OK) aq_error_at(status, "%s: the run was made with other settings", path);
     }
+    if (status == AQ_OK && old_config.run.team_size != config->run.team_size)
+        aq_log_warn("run.team_size was %ld and is now %ld: as good, but not the same to the bit",
+                    old_config.run.team_size, config->run.team_size);
     aq_config_free(&old_config);
     return status;
 }
