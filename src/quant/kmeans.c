@@ -45,51 +45,34 @@ static aq_status find_means(clustering *c, uint64_t seed) {
     return aq_cluster_means(&c->sums, &c->entries);
 }
 
-/* As many different points as there are clusters: those are the first entries. Floyd's sampling
- * (Bentley and Floyd 1987) takes as many draws; an order of all points would take longer than the
- * clustering. `seen` has a bit a point, all zero. */
-static void draw_points(uint64_t seed, size_t total, size_t count, uint64_t *seen,
-                        uint32_t *drawn) {
-    for (size_t i = 0; i < count; i++) {
-        size_t last = total - count + i;
-        size_t point = aq_random_below(aq_random(seed, AQ_STREAM_KMEANS_START, i), last + 1);
-        if (seen[point / 64] >> point % 64 & 1) point = last;
-        seen[point / 64] |= (uint64_t)1 << point % 64;
-        drawn[i] = (uint32_t)point;
-    }
-}
-
-/* The points drawn, one to a cluster whose mean it is; this member lists its own. Overwrites
- * `drawn`. */
-static aq_status list_start(clustering *c, uint32_t *drawn, uint32_t *offsets) {
+/* Of a random order of all points, the first K: one to a cluster, whose mean it is. `host` has room
+ * for all points' order. */
+static aq_status list_start(clustering *c, uint64_t seed, uint32_t *host) {
     size_t vectors = c->points.shape[0], clusters = c->entries.shape[0], own = 0;
+    uint32_t *offsets = malloc((clusters + 1) * sizeof *offsets);
+    AQ_REQUIRE(offsets, AQ_MEMORY, "k-means: no memory for %zu clusters", clusters);
+    aq_random_order(seed, AQ_STREAM_KMEANS_START, (uint32_t)c->total, host);
     for (size_t k = 0; k < clusters; k++) {
         offsets[k] = (uint32_t)own;
-        if (drawn[k] >= c->first && drawn[k] - c->first < vectors)
-            drawn[own++] = (uint32_t)(drawn[k] - c->first);
+        if (host[k] >= c->first && host[k] - c->first < vectors)
+            host[own++] = (uint32_t)(host[k] - c->first);
     }
     offsets[clusters] = (uint32_t)own;
-    aq_tensor order = own ? aq_tensor_rows(&c->order, 0, own) : c->order;
-    if (own) AQ_TRY(aq_tensor_upload(&order, drawn, own * sizeof *drawn));
-    return aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets);
+    aq_status status;
+    AQ_STEP(aq_tensor_upload(&c->order, host, vectors * sizeof *host));
+    AQ_STEP(aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets));
+done:
+    free(offsets);
+    return status;
 }
 
 static aq_status draw_start(clustering *c, uint64_t seed) {
-    size_t clusters = c->entries.shape[0];
-    uint64_t *seen = calloc(c->total / 64 + 1, sizeof *seen);
-    uint32_t *drawn = malloc(clusters * sizeof *drawn);
-    uint32_t *offsets = malloc((clusters + 1) * sizeof *offsets);
-    aq_status status;
-    AQ_NEED(seen && drawn && offsets, AQ_MEMORY, "k-means: no memory to draw %zu of %zu vectors",
-            clusters, c->total);
-    draw_points(seed, c->total, clusters, seen, drawn);
-    AQ_STEP(list_start(c, drawn, offsets));
-    AQ_STEP(find_means(c, seed));
-done:
-    free(seen);
-    free(drawn);
-    free(offsets);
-    return status;
+    uint32_t *host = malloc(c->total * sizeof *host);
+    AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for an order of %zu vectors", c->total);
+    aq_status status = list_start(c, seed, host);
+    free(host);
+    AQ_TRY(status);
+    return find_means(c, seed);
 }
 
 static aq_status assign(clustering *c) {
