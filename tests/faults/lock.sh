@@ -10,10 +10,14 @@ second() { alone second-log --output "$folder/held" "$@"; }
 quietly together 2 held &
 job=$!
 check "a job that works holds the lock" wait_for "$folder/held/lock"
+# Suspended: it must not end while the second job gives it its moment.
+mapfile -t ranks < <(processes aqlm-mpi held)
+kill -STOP "${ranks[@]}"
 check "a second job is refused" ends_with_1 second
 check "... naming the owner" says second-log "process [0-9]* on $(hostname) .*since 20.*--break-lock"
 check "... which is a rank of the first job" grep -q "\"process\":\($(processes aqlm-mpi held | tr '\n' '|' | sed 's/|$//; s/|/\\|/g')\)," "$folder/held/lock"
 check "... in one line" one_error second-log
+kill -CONT "${ranks[@]}"
 wait $job
 check "... and the first job ends undisturbed" [ $? = 0 ]
 
