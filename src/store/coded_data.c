@@ -55,38 +55,52 @@ void aq_coded_data_free(aq_coded_data *data) {
     *data = (aq_coded_data){0};
 }
 
+/* One loop a width, without branches: models have thousands of millions of codes. */
+static void pack_bytes(const uint16_t *codes, size_t count, uint32_t half, uint8_t *stored) {
+    for (size_t i = 0; i < count; i++)
+        stored[i] = (uint8_t)(codes[i] - (codes[i] >= half ? 2 * half : 0));
+}
+
+static void pack_words(const uint16_t *codes, size_t count, uint32_t half, uint16_t *stored) {
+    for (size_t i = 0; i < count; i++)
+        stored[i] = (uint16_t)(codes[i] - (codes[i] >= half ? 2 * half : 0));
+}
+
 aq_status aq_coded_data_pack(const aq_coded_data *data, bool wrapped, void **packed) {
     size_t count = aq_shape_count(aq_coded_data_codes(data));
     size_t width = aq_dtype_size(aq_code_dtype(&data->scheme));
-    uint32_t half = 1u << (data->scheme.bits - 1);
-    char *bytes = malloc(count * width);
-    AQ_REQUIRE(bytes, AQ_MEMORY, "out of memory: %zu bytes for codes", count * width);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t code = data->codes[i];
-        uint16_t stored = (uint16_t)(wrapped && code >= half ? code - 2 * half : code);
-        memcpy(bytes + i * width, &stored, width);
-    }
-    *packed = bytes;
+    uint32_t half = wrapped ? 1u << (data->scheme.bits - 1) : 1u << AQ_MAX_BITS;
+    *packed = malloc(count * width);
+    AQ_REQUIRE(*packed, AQ_MEMORY, "out of memory: %zu bytes for codes", count * width);
+    if (width == 1)
+        pack_bytes(data->codes, count, half, *packed);
+    else
+        pack_words(data->codes, count, half, *packed);
     return AQ_OK;
 }
 
 /* A signed code comes back into 0 .. 2^bits - 1; one that was out of range stays out of it. */
-static uint16_t unwrap(uint16_t stored, size_t width, int bits) {
-    int32_t code = width == 1 ? (int8_t)stored : (int16_t)stored;
-    int32_t end = 1 << bits, half = end / 2;
-    if (code >= -half && code < half) return (uint16_t)(code < 0 ? code + end : code);
-    return UINT16_MAX;
+static uint16_t unwrap(int32_t code, int32_t end) {
+    bool fits = code >= -end / 2 && code < end / 2;
+    return (uint16_t)(fits ? code + (code < 0 ? end : 0) : UINT16_MAX);
 }
 
-/* From the last code down, so that bytes may widen in place. */
+static void unpack_bytes(const uint8_t *stored, size_t count, int32_t end, uint16_t *codes) {
+    for (size_t i = 0; i < count; i++) codes[i] = end ? unwrap((int8_t)stored[i], end) : stored[i];
+}
+
+static void unpack_words(const char *stored, size_t count, int32_t end, uint16_t *codes) {
+    memcpy(codes, stored, count * sizeof *codes); /* which need not be aligned in a file */
+    for (size_t i = 0; end && i < count; i++) codes[i] = unwrap((int16_t)codes[i], end);
+}
+
 void aq_coded_data_unpack(aq_coded_data *data, bool wrapped, const void *packed) {
-    const char *bytes = packed;
-    size_t width = aq_dtype_size(aq_code_dtype(&data->scheme));
-    for (size_t i = aq_shape_count(aq_coded_data_codes(data)); i-- > 0;) {
-        uint16_t code = 0;
-        memcpy(&code, bytes + i * width, width);
-        data->codes[i] = wrapped ? unwrap(code, width, data->scheme.bits) : code;
-    }
+    size_t count = aq_shape_count(aq_coded_data_codes(data));
+    int32_t end = wrapped ? 1 << data->scheme.bits : 0;
+    if (aq_code_dtype(&data->scheme) == AQ_U8)
+        unpack_bytes(packed, count, end, data->codes);
+    else
+        unpack_words(packed, count, end, data->codes);
 }
 
 enum { PART_SIZE = 320 };
@@ -96,14 +110,21 @@ static const char *part(const char *linear, const char *name, char text[static P
     return text;
 }
 
+static uint16_t largest(const uint16_t *codes, size_t count) {
+    uint16_t most = 0;
+    for (size_t i = 0; i < count; i++) most = codes[i] > most ? codes[i] : most;
+    return most;
+}
+
 aq_status aq_coded_data_check(const aq_coded_data *data, const char *linear) {
     char text[PART_SIZE];
-    size_t count = aq_shape_count(aq_coded_data_codes(data));
+    size_t count = aq_shape_count(aq_coded_data_codes(data)), i = 0;
     uint32_t end = 1u << data->scheme.bits;
-    for (size_t i = 0; i < count; i++)
-        AQ_REQUIRE(data->codes[i] < end, AQ_FORMAT,
-                   "%s.codes: code %u at position %zu is not below %u", linear,
-                   (unsigned)data->codes[i], i, (unsigned)end);
+    if (largest(data->codes, count) >= end) {
+        while (data->codes[i] < end) i++;
+        return AQ_FAIL(AQ_FORMAT, "%s.codes: code %u at position %zu is not below %u", linear,
+                       (unsigned)data->codes[i], i, (unsigned)end);
+    }
     AQ_TRY(aq_halves_check(data->codebooks, aq_shape_count(aq_coded_data_codebooks(data)),
                            part(linear, "codebooks", text)));
     return aq_halves_check(data->scales, data->rows, part(linear, "scales", text));

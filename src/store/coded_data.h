@@ -34,7 +34,8 @@ size_t aq_coded_data_bytes(const aq_coded_data *data);
 
 /* Codes as files hold them: one byte each up to 8 bits, else two, and in Hugging Face's folders
  * `wrapped`: signed, those from 2^(bits-1) on are stored minus 2^bits. Packing makes a new array
- * *packed (the caller frees it); unpacking fills data->codes, which may be `packed`. */
+ * *packed (the caller frees it); unpacking fills data->codes from `packed`, which may lie at any
+ * address. */
 aq_status aq_coded_data_pack(const aq_coded_data *data, bool wrapped, void **packed);
 void aq_coded_data_unpack(aq_coded_data *data, bool wrapped, const void *packed);
 

@@ -101,15 +101,25 @@ done:
     return status;
 }
 
+static aq_status read_codes(const aq_h5 *file, const char *linear, aq_coded_data *data) {
+    char path[AQ_DATASET_NAME_SIZE];
+    aq_dtype dtype = aq_code_dtype(&data->scheme);
+    aq_shape shape = aq_coded_data_codes(data);
+    void *packed = malloc(aq_shape_count(shape) * aq_dtype_size(dtype));
+    AQ_REQUIRE(packed, AQ_MEMORY, "out of memory for the codes of %s", linear);
+    aq_status status = aq_h5_read(file, part_path(linear, "codes", path), dtype, shape, packed);
+    if (status == AQ_OK) aq_coded_data_unpack(data, false, packed);
+    free(packed);
+    return status;
+}
+
 static aq_status read_parts(const aq_h5 *file, const char *linear, aq_coded_data *data) {
     char path[AQ_DATASET_NAME_SIZE];
-    AQ_TRY(aq_h5_read(file, part_path(linear, "codes", path), aq_code_dtype(&data->scheme),
-                      aq_coded_data_codes(data), data->codes));
+    AQ_TRY(read_codes(file, linear, data));
     AQ_TRY(aq_h5_read(file, part_path(linear, "codebooks", path), AQ_F16,
                       aq_coded_data_codebooks(data), data->codebooks));
     AQ_TRY(aq_h5_read(file, part_path(linear, "scales", path), AQ_F16, aq_coded_data_scales(data),
                       data->scales));
-    aq_coded_data_unpack(data, false, data->codes);
     aq_status status = aq_coded_data_check(data, linear);
     return status == AQ_OK ? AQ_OK : aq_error_at(status, "%s", file->path);
 }
