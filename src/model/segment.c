@@ -22,25 +22,32 @@ typedef struct header {
 enum { PAGE = 4096, HEADER = PAGE, PIECE = 64 << 20 };
 
 #ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* All pages are made now, by all threads: memory that is missing is an error here, not a signal at
- * its first use, and one thread alone would take long to clear them. */
-static int make_pages(const aq_segment *segment) {
+/* Gives the mapping its pages, by all threads: one alone takes seconds for some gigabytes. */
+static int populate(const aq_segment *segment, int how) {
     char *start = (char *)segment->data - HEADER;
     size_t bytes = (HEADER + segment->bytes + PAGE - 1) / PAGE * PAGE;
     size_t pieces = (bytes - 1) / PIECE + 1;
     int failure = 0;
-    madvise(start, bytes, MADV_HUGEPAGE);
 #pragma omp parallel for schedule(dynamic) reduction(max : failure) if (pieces > 1)
     for (size_t i = 0; i < pieces; i++) {
         size_t size = i + 1 < pieces ? PIECE : bytes - i * PIECE;
         int mine;
-        do mine = madvise(start + i * PIECE, size, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+        do mine = madvise(start + i * PIECE, size, how) == 0 ? 0 : errno;
         while (mine == EINTR || mine == EAGAIN);
         failure = mine > failure ? mine : failure;
     }
+    return failure;
+}
+
+/* All pages are made now: memory that is missing is an error here, not a signal at its first use.
+ */
+static int make_pages(const aq_segment *segment) {
+    madvise((char *)segment->data - HEADER, HEADER + segment->bytes, MADV_HUGEPAGE);
+    int failure = populate(segment, MADV_POPULATE_WRITE);
     if (failure != EINVAL) return failure;
     return posix_fallocate(segment->file, 0, (off_t)(HEADER + segment->bytes)); /* Linux < 5.14 */
 }
@@ -138,6 +145,7 @@ static bool map_named(const aq_segment_name *name, aq_segment *segment) {
     if (memcmp(header_of(segment)->token, name->token, AQ_SEGMENT_TOKEN) != 0) return false;
     atomic_fetch_add(&header_of(segment)->readers, 1);
     segment->shared = true;
+    (void)populate(segment, MADV_POPULATE_READ); /* else its first use does */
     return true;
 }
 
