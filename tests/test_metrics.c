@@ -94,13 +94,16 @@ static void a_run_tells_when_it_starts_where_it_is_and_how_it_ends(void) {
     AQ_CHECK(aq_metrics_end(metrics, "block 1 failed"));
     AQ_CHECK(aq_metrics_end(metrics, NULL));
     AQ_CHECK(aq_metrics_stage(metrics, &(aq_stage_event){.stage = AQ_STAGE_WAITING}));
-    AQ_CHECK(aq_metrics_rank(metrics, &(aq_rank_event){.waiting = 0.5, .peak_device_memory = NAN}));
+    AQ_CHECK(aq_metrics_rank(
+        metrics,
+        &(aq_rank_event){.waiting = 0.5, .peak_device_memory = NAN, .fetched_bytes = 4096}));
     aq_metrics_close(metrics);
     json_t *lines = read_lines(path);
     CU_ASSERT_EQUAL_FATAL(json_array_size(lines), 8);
     CU_ASSERT(json_is_null(json_object_get(json_array_get(lines, 6), "block")));
     CU_ASSERT_STRING_EQUAL(text(lines, 6, "stage"), "waiting");
     CU_ASSERT_EQUAL(real(lines, 7, "waiting"), 0.5);
+    CU_ASSERT_EQUAL(real(lines, 7, "fetched_bytes"), 4096);
     CU_ASSERT(json_is_null(json_object_get(json_array_get(lines, 7), "peak_device_memory")));
     for (size_t i = 0; i < 6; i++) CU_ASSERT(real(lines, i, "time") >= before);
     CU_ASSERT_EQUAL(real(lines, 0, "finished"), 1);

@@ -6,6 +6,7 @@
 #include "base/stop.h"
 #include "dist/comm.h"
 #include "dist/relay.h"
+#include "dist/team_open.h"
 #include "run/lock.h"
 #include "run/needs.h"
 
@@ -166,12 +167,15 @@ static aq_status conclude(effort *self, double start) {
 
 static aq_status tell_rank(const effort *self) {
     const aq_rank_seconds *seconds = &self->worker.seconds;
+    const aq_team_traffic traffic = aq_team_traffic_of(&self->teams->team);
     const aq_rank_event event = {.forwarding = seconds->forwarding,
                                  .waiting = seconds->waiting,
                                  .quantizing = seconds->quantizing,
                                  .peak_memory = (double)aq_host_memory_peak(),
-                                 .peak_device_memory =
-                                     aq_session_peak_device_memory(self->session)};
+                                 .peak_device_memory = aq_session_peak_device_memory(self->session),
+                                 .team_seconds = traffic.seconds,
+                                 .team_bytes = traffic.bytes,
+                                 .fetched_bytes = self->relay ? aq_relay_fetched(self->relay) : 0};
     return aq_metrics_rank(self->session->metrics, &event);
 }
 

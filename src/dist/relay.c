@@ -42,7 +42,8 @@ typedef struct relay_letter {
 struct aq_relay {
     aq_relay_settings settings;
     MPI_Comm comm;
-    int *nodes; /* [ranks]: equal where ranks share a node */
+    int *nodes;     /* [ranks]: equal where ranks share a node */
+    double fetched; /* bytes; the main thread's */
     pthread_mutex_t lock;
 
     /* below: guarded by the lock */
@@ -260,9 +261,14 @@ aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segm
     AQ_NEED(holder >= 0 && holder < ranks->size, AQ_INVALID, "activations of rank %d of %d", holder,
             ranks->size);
     AQ_STEP(fetch_from(self, holder, &asked, segment));
+    self->fetched += (double)bytes;
 done:
     if (status != AQ_OK) aq_segment_free(segment);
     return status;
+}
+
+double aq_relay_fetched(const aq_relay *relay) {
+    return relay->fetched;
 }
 
 /* ---- opening ---- */

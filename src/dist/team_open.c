@@ -1,5 +1,6 @@
 #include "dist/team_open.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "dist/team_mpi.h"
 #include "tensor/cuda_team.h"
@@ -11,6 +12,7 @@ typedef struct team_state {
     aq_team_link link;
     bool in_host;       /* the backend's tensors lie in host memory */
     aq_cuda_team *cuda; /* or NULL: everything goes through host memory */
+    aq_team_traffic traffic;
 } team_state;
 
 static team_state *state_of(const aq_team *team) {
@@ -35,7 +37,13 @@ static aq_status leave_host(const team_state *state, aq_status status, void *val
     return status;
 }
 
-static aq_status sum(const aq_team *team, aq_tensor *x) {
+static aq_status account(team_state *state, double start, double bytes, aq_status status) {
+    state->traffic.seconds += aq_seconds() - start;
+    state->traffic.bytes += bytes;
+    return status;
+}
+
+static aq_status sum_all(const aq_team *team, aq_tensor *x) {
     team_state *state = state_of(team);
     const aq_team_word word = {.call = AQ_CALL_SUM, .bytes = aq_tensor_bytes(x)};
     AQ_REQUIRE(x->dtype == AQ_F32 || x->dtype == AQ_F64 || x->dtype == AQ_U32, AQ_SHAPE,
@@ -47,6 +55,11 @@ static aq_status sum(const aq_team *team, aq_tensor *x) {
     if (status == AQ_OK)
         status = aq_team_mpi_sum(&state->link, x->dtype, values, aq_tensor_count(x));
     return leave_host(state, status, values, x);
+}
+
+static aq_status sum(const aq_team *team, aq_tensor *x) {
+    double start = aq_seconds();
+    return account(state_of(team), start, (double)aq_tensor_bytes(x), sum_all(team, x));
 }
 
 static aq_status gather_all(const aq_team *team, aq_tensor *x) {
@@ -67,11 +80,13 @@ static aq_status gather_rows(const aq_team *team, size_t first, size_t count, aq
         .call = AQ_CALL_GATHER, .bytes = aq_tensor_bytes(x), .rows = {first, count}};
     AQ_REQUIRE(count > 0 && first < x->shape[0] && count <= x->shape[0] - first, AQ_SHAPE,
                "a team gathers rows %zu to %zu of %zu", first, first + count, x->shape[0]);
-    AQ_TRY(aq_team_link_meet(&state_of(team)->link, &word));
-    return gather_all(team, x);
+    double start = aq_seconds(), share = (double)count / (double)x->shape[0];
+    aq_status status = aq_team_link_meet(&state_of(team)->link, &word);
+    if (status == AQ_OK) status = gather_all(team, x);
+    return account(state_of(team), start, share * (double)aq_tensor_bytes(x), status);
 }
 
-static aq_status share(const aq_team *team, int root, aq_tensor *x) {
+static aq_status share_all(const aq_team *team, int root, aq_tensor *x) {
     team_state *state = state_of(team);
     const aq_team_word word = {
         .call = AQ_CALL_SHARE, .bytes = aq_tensor_bytes(x), .rows = {.first = (size_t)root}};
@@ -81,6 +96,11 @@ static aq_status share(const aq_team *team, int root, aq_tensor *x) {
     aq_status status = enter_host(state, x, &values);
     if (status == AQ_OK) status = aq_team_mpi_share(&state->link, root, values, aq_tensor_bytes(x));
     return leave_host(state, status, values, x);
+}
+
+static aq_status share(const aq_team *team, int root, aq_tensor *x) {
+    double start = aq_seconds(), bytes = team->rank == root ? (double)aq_tensor_bytes(x) : 0;
+    return account(state_of(team), start, bytes, share_all(team, root, x));
 }
 
 /* A failure that all have heard of is over when they agree on it; one's own is told now. */
@@ -180,6 +200,10 @@ void aq_team_close(aq_team *team) {
     aq_cuda_team_close(state->cuda);
     aq_team_link_close(&state->link);
     if (!state->link.broken) free(state);
+}
+
+aq_team_traffic aq_team_traffic_of(const aq_team *team) {
+    return team->state ? state_of(team)->traffic : (aq_team_traffic){0};
 }
 
 void aq_team_abort(const aq_team *team) {

@@ -16,6 +16,13 @@
 aq_status aq_team_open(MPI_Comm members, aq_backend *backend, aq_team *team);
 void aq_team_close(aq_team *team);
 
+/* What the three calls that move data took so far: seconds in them, waits for the other members
+ * included, and bytes of the tensors that this member passed to them. Zeros for a team of one. */
+typedef struct aq_team_traffic {
+    double seconds, bytes;
+} aq_team_traffic;
+aq_team_traffic aq_team_traffic_of(const aq_team *team);
+
 /* From any thread: a member is lost. Whoever waits in a call, also inside NCCL, fails with COMM;
  * nothing can be sent over the team any more. */
 void aq_team_abort(const aq_team *team);

@@ -193,10 +193,12 @@ aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event) {
 
 aq_status aq_metrics_rank(aq_metrics *metrics, const aq_rank_event *event) {
     if (!metrics) return AQ_OK;
-    json_t *fields = json_pack("{so so so so so}", "forwarding", number(event->forwarding),
-                               "waiting", number(event->waiting), "quantizing",
-                               number(event->quantizing), "peak_memory", number(event->peak_memory),
-                               "peak_device_memory", number(event->peak_device_memory));
+    json_t *fields = json_pack(
+        "{so so so so so so so so}", "forwarding", number(event->forwarding), "waiting",
+        number(event->waiting), "quantizing", number(event->quantizing), "peak_memory",
+        number(event->peak_memory), "peak_device_memory", number(event->peak_device_memory),
+        "team_seconds", number(event->team_seconds), "team_bytes", number(event->team_bytes),
+        "fetched_bytes", number(event->fetched_bytes));
     return write_event(metrics, "rank", fields);
 }
 

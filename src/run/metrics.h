@@ -114,6 +114,8 @@ aq_status aq_metrics_run(aq_metrics *metrics, const aq_run_event *event);
 typedef struct aq_rank_event {
     double forwarding, waiting, quantizing; /* seconds */
     double peak_memory, peak_device_memory; /* as in aq_block_event */
+    double team_seconds, team_bytes; /* of the above, in calls of a team; what it passed on */
+    double fetched_bytes;            /* of activations, from other ranks */
 } aq_rank_event;
 aq_status aq_metrics_rank(aq_metrics *metrics, const aq_rank_event *event);
 
