@@ -41,7 +41,8 @@ static const field fields[] = {FIELD(kmeans_step),
 enum { FIELDS = sizeof fields / sizeof *fields };
 
 /* H100: from a whole job on docs-llama-16m and published figures of its memory and units; H200 has
- * 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and 0.6 of its bandwidth. */
+ * 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and 0.6 of its bandwidth. The
+ * process's memory is that of four jobs on one H100, less plan's slack. */
 #define H100_RATES(arithmetic, bandwidth)                                                          \
     .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 45e-6,           \
     .codebooks_flops = 35e12 * (arithmetic), .codes_step = 14e-6,                                  \
@@ -49,7 +50,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
     .forward_step = 0.5e-3, .forward_flops = 120e12 * (arithmetic), .training_step = 1.3e-3,       \
     .training_flops = 100e12 * (arithmetic), .update_step = 0.5e-3,                                \
     .copy_bytes = 2.5e12 * (bandwidth), .gram_flops = 30e12 * (arithmetic),                        \
-    .process_memory = 0.6e9
+    .process_memory = 0.552e9
 
 static const aq_rates built_in[] = {
     {"NVIDIA H200", "cuda", H100_RATES(1.0, 1.4), .device_memory = 150e9},
