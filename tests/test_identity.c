@@ -3,20 +3,23 @@
 #include "coded_model.h"
 #include "run/identity.h"
 #include "suite.h"
+#include "tensor/backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-__attribute__((noinline)) static char *make(const char *backend, uint64_t tokens,
-                                            const char *known) {
-    const aq_identity_facts facts = {.model = aq_test_tied_model(),
-                                     .tokens = tokens,
-                                     .backend = backend,
-                                     .machine = aq_test_backend()};
-    char *text;
+static char *make_on(const aq_backend *machine, const char *backend, uint64_t tokens,
+                     const char *known) {
+    const aq_identity_facts facts = {
+        .model = aq_test_tied_model(), .tokens = tokens, .backend = backend, .machine = machine};
+    char *text = NULL;
     AQ_CHECK(aq_identity_make(&facts, known, &text));
     return text;
+}
+
+static char *make(const char *backend, uint64_t tokens, const char *known) {
+    return make_on(aq_test_backend(), backend, tokens, known);
 }
 
 static void equal_contents_are_the_same_run(void) {
@@ -72,6 +75,48 @@ static void another_machine_is_told_and_the_first_one_remembered(void) {
     free(again);
 }
 
+static void say_h100(const aq_backend *backend, char *name, size_t size) {
+    (void)backend;
+    snprintf(name, size, "NVIDIA H100 80GB HBM3");
+}
+
+static void say_h200(const aq_backend *backend, char *name, size_t size) {
+    (void)backend;
+    snprintf(name, size, "NVIDIA H200");
+}
+
+/* Two GPU models that no other fact tells apart. */
+static const aq_ops h100_ops = {.device = say_h100}, h200_ops = {.device = say_h200};
+static const aq_backend h100 = {.name = "cuda", .kernels = "same", .ops = &h100_ops};
+static const aq_backend h200 = {.name = "cuda", .kernels = "same", .ops = &h200_ops};
+
+static void another_gpu_is_told_by_its_name(void) {
+    char was[AQ_IDENTITY_LINE], is[AQ_IDENTITY_LINE];
+    char *text = make_on(&h100, "cuda", 5, NULL), *again = make_on(&h200, "cuda", 5, text);
+    CU_ASSERT_FALSE(aq_identity_moved(text, &h100, was, is));
+    CU_ASSERT_TRUE(aq_identity_moved(text, &h200, was, is));
+    CU_ASSERT_STRING_EQUAL(was, "NVIDIA H100 80GB HBM3");
+    CU_ASSERT_STRING_EQUAL(is, "NVIDIA H200");
+    CU_ASSERT_STRING_EQUAL(again, text);
+    AQ_CHECK(aq_identity_same("there", text, again));
+    free(text);
+    free(again);
+}
+
+static void a_run_that_did_not_record_its_gpu_goes_on_without_warning(void) {
+    char was[AQ_IDENTITY_LINE], is[AQ_IDENTITY_LINE];
+    char *text = make_on(&h100, "cuda", 5, NULL), *line = strstr(text, "machine.gpu ");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(line);
+    char *rest = strchr(line, '\n') + 1;
+    memmove(line, rest, strlen(rest) + 1);
+    char *again = make_on(&h200, "cuda", 5, text);
+    CU_ASSERT_FALSE(aq_identity_moved(text, &h200, was, is));
+    CU_ASSERT_STRING_EQUAL(again, text);
+    AQ_CHECK(aq_identity_same("there", text, again));
+    free(text);
+    free(again);
+}
+
 static void damaged_texts_are_no_trouble(void) {
     static const char *const texts[] = {"", "\n", "model", "file x", "file \nmodel \nfile 1 2 3"};
     char *whole = make("cpu", 5, NULL);
@@ -88,6 +133,8 @@ static const aq_case cases[] = {
     AQ_CASE(equal_contents_are_the_same_run),
     AQ_CASE(files_are_read_again_only_if_size_or_time_changed),
     AQ_CASE(another_machine_is_told_and_the_first_one_remembered),
+    AQ_CASE(another_gpu_is_told_by_its_name),
+    AQ_CASE(a_run_that_did_not_record_its_gpu_goes_on_without_warning),
     AQ_CASE(damaged_texts_are_no_trouble),
 };
 

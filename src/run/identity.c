@@ -120,8 +120,17 @@ static bool keep_machine(const char *known, FILE *stream) {
     return files != NULL;
 }
 
+/* Of a CPU the kernels say enough. */
+static void write_gpu(const aq_backend *machine, FILE *stream) {
+    char name[AQ_IDENTITY_LINE];
+    if (!machine || strcmp(aq_backend_name(machine), "cuda") != 0) return;
+    aq_backend_device(machine, name, sizeof name);
+    fprintf(stream, "machine.gpu %s\n", name);
+}
+
 static void write_machine(const aq_backend *machine, FILE *stream) {
     fprintf(stream, "machine.kernels %s\n", machine ? aq_backend_kernels(machine) : "unknown");
+    write_gpu(machine, stream);
     fprintf(stream, "machine.libraries glibc %s\n", gnu_get_libc_version());
     fprintf(stream, "machine.program aqlm-mpi %s\n", AQLM_VERSION);
 }
@@ -200,7 +209,8 @@ aq_status aq_identity_same(const char *where, const char *old_text, const char *
 
 bool aq_identity_moved(const char *text, const aq_backend *machine,
                        char was[static AQ_IDENTITY_LINE], char is[static AQ_IDENTITY_LINE]) {
-    static const char *const facts[] = {"machine.kernels", "machine.libraries", "machine.program"};
+    static const char *const facts[] = {"machine.gpu", "machine.kernels", "machine.libraries",
+                                        "machine.program"};
     char *mine = NULL;
     size_t size;
     bool moved = false;

@@ -7,6 +7,7 @@
  *     calibration.tokens <hash>
  *     run.backend cpu
  *     machine.kernels OpenBLAS 0.3.21 (Zen)
+ *     machine.gpu NVIDIA H100 80GB HBM3 (on CUDA; runs begun before it was recorded have none)
  *     machine.libraries glibc 2.36
  *     machine.program aqlm-mpi 0.1.0
  *     file <SHA-256 tree> <bytes> <time of change, ns> model.safetensors
@@ -42,7 +43,7 @@ void aq_identity_key(const char *text, char key[static AQ_IDENTITY_KEY_SIZE]);
 aq_status aq_identity_same(const char *where, const char *old_text, const char *new_text);
 
 /* The first machine.* line of a text that is not true of this process and `machine`: the line into
- * `was`, this process's into `is`; false if there is none. */
+ * `was`, this process's into `is`; false if there is none. A line that is missing says nothing. */
 enum { AQ_IDENTITY_LINE = 160 };
 bool aq_identity_moved(const char *text, const aq_backend *machine,
                        char was[static AQ_IDENTITY_LINE], char is[static AQ_IDENTITY_LINE]);
