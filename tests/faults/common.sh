@@ -3,11 +3,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../mpi/common.sh" "$1"
 library=$2
 reference=$folder/whole/model.aqlm.h5 # an undisturbed run's, made by make_reference
 
-# 28 layers in 4 blocks: a job of half a second, and one of about three.
+# 28 layers in 4 blocks: a job of half a second, and one of 2 to 4 s (on two idle cores, by two ranks).
 quick=(--backend cpu --set calibration.sequences=12 --set calibration.length=64 --set calibration.validation=4
   --set quantizer.scheme=2x4 --set quantizer.rounds=1 --set quantizer.kmeans_iterations=3 --set quantizer.adam_steps=5
   --set tuning.epochs=1)
-slow=("${quick[@]}" --set quantizer.rounds=100 --set tuning.epochs=16 --set tuning.patience=16)
+slow=("${quick[@]}" --set quantizer.rounds=100 --set tuning.epochs=40 --set tuning.patience=40)
 settings=("${quick[@]}")
 
 # arguments RUN: the command line of the job that a script runs, for the run directory $folder/RUN.

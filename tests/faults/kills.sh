@@ -5,7 +5,7 @@
 source "$(dirname "$0")/common.sh" "$@"
 # shellcheck disable=SC2206
 settings=("${slow[@]}" ${AQLM_SETTINGS:-})
-kills=${AQLM_KILLS:-10}
+kills=${AQLM_KILLS:-8}
 ranks=2
 RANDOM=${AQLM_SEED:-1}
 
