@@ -249,8 +249,9 @@ static aq_status make_watches(aq_comm *self) {
                                                  .state = self};
     if (coordinates(self))
         return aq_coordinator_new(&coordinator, aq_seconds(), &self->coordinator);
+    /* A hang of its main thread rank 0 tells itself, if it still can. */
     const aq_heartbeats_settings vigil = {
-        .ranks = 1, .silence = settings->silence, .hang = settings->hang};
+        .ranks = 1, .silence = settings->silence, .hang = settings->hang + settings->silence};
     return aq_heartbeats_new(&vigil, aq_seconds(), &self->vigil);
 }
 

@@ -5,9 +5,10 @@
  * CALL: create (an open that makes or empties the file), write (pwrite too), sync, rename (matched
  * by its new name), close, truncate, or any. PATTERN: fnmatch over the path, where * also stands
  * for slashes. N: from 1, of the calls that match. ACTION: kill (before the call), after (kill
- * behind it), half (write half the bytes, then kill), or ENOSPC, EDQUOT, EIO (that call and all
- * later ones that match fail; a failing close closes all the same). RANK: only there (Open MPI's).
- * AQLM_FAULT_LOG=FILE: every call that matches is written there as a line "CALL PATH".
+ * behind it), half (write half the bytes, then kill), hang (never return), or ENOSPC, EDQUOT, EIO
+ * (that call and all later ones that match fail; a failing close closes all the same). RANK: only
+ * there (Open MPI's). AQLM_FAULT_LOG=FILE: every call that matches is written there as a line "CALL
+ * PATH".
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef enum action { PASS, KILL, AFTER, HALF, FAIL } action;
+typedef enum action { PASS, KILL, AFTER, HALF, HANG, FAIL } action;
 
 static struct {
     char call[16], pattern[PATH_MAX], log[PATH_MAX];
@@ -39,8 +40,9 @@ static bool parse_action(const char *text) {
         const char *name;
         action act;
         int code;
-    } known[] = {{"kill", KILL, 0},        {"after", AFTER, 0},      {"half", HALF, 0},
-                 {"ENOSPC", FAIL, ENOSPC}, {"EDQUOT", FAIL, EDQUOT}, {"EIO", FAIL, EIO}};
+    } known[] = {{"kill", KILL, 0}, {"after", AFTER, 0},      {"half", HALF, 0},
+                 {"hang", HANG, 0}, {"ENOSPC", FAIL, ENOSPC}, {"EDQUOT", FAIL, EDQUOT},
+                 {"EIO", FAIL, EIO}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, text) != 0) continue;
         fault.act = known[i].act;
@@ -111,6 +113,7 @@ static action meet(const char *call, const char *path) {
     long count = atomic_fetch_add(&fault.count, 1) + 1;
     record(call, path);
     if (count == fault.turn && fault.act == KILL) die();
+    while (count == fault.turn && fault.act == HANG) pause();
     if (fault.act == FAIL && count >= fault.turn) {
         errno = fault.code;
         return FAIL;
