@@ -138,25 +138,32 @@ aq_status aq_file_commit(const char *temporary, const char *path) {
     return flush_folder_of(path);
 }
 
-static aq_status write_all(int file, const char *path, const char *bytes, size_t size) {
-    while (size > 0) {
-        ssize_t count = write(file, bytes, size);
+aq_status aq_file_create(const char *path, int *file) {
+    *file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return *file < 0 ? fail(path, "create") : AQ_OK;
+}
+
+aq_status aq_file_append(int file, const char *path, const void *bytes, size_t size) {
+    for (size_t done = 0; done < size;) {
+        ssize_t count = write(file, (const char *)bytes + done, size - done);
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) return fail(path, "write");
-        bytes += count;
-        size -= (size_t)count;
+        done += (size_t)count;
     }
     return AQ_OK;
 }
 
 /* A file system may tell only at the end that there was no room. */
-aq_status aq_file_write(const char *path, const void *bytes, size_t size) {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) return fail(path, "create");
-    aq_status status = write_all(file, path, bytes, size);
+aq_status aq_file_close(int file, const char *path, aq_status status) {
     if (close(file) != 0 && status == AQ_OK) status = fail(path, "close");
     if (status != AQ_OK) unlink(path);
     return status;
+}
+
+aq_status aq_file_write(const char *path, const void *bytes, size_t size) {
+    int file;
+    AQ_TRY(aq_file_create(path, &file));
+    return aq_file_close(file, path, aq_file_append(file, path, bytes, size));
 }
 
 aq_status aq_file_replace(const char *path, const void *bytes, size_t size) {

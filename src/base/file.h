@@ -46,7 +46,14 @@ aq_status aq_file_join(const char *folder, const char *name, char **path);
 aq_status aq_file_temporary(const char *path, char **temporary);
 aq_status aq_file_commit(const char *temporary, const char *path);
 
-/* Writes a file from its start, without any of that; removed again after a failure. */
+/* Writes a file in pieces, without any of that: creates or empties it, adds bytes at its end, and
+ * closes it. `status` is how the writing went, and what closing returns unless that fails itself;
+ * after either failure the file is removed. */
+aq_status aq_file_create(const char *path, int *file);
+aq_status aq_file_append(int file, const char *path, const void *bytes, size_t size);
+aq_status aq_file_close(int file, const char *path, aq_status status);
+
+/* The same in one call. */
 aq_status aq_file_write(const char *path, const void *bytes, size_t size);
 
 /* Makes `path` hold exactly these bytes, by aq_file_temporary and aq_file_commit. */

@@ -74,31 +74,24 @@ static aq_status make_folder(const aq_snapshots *self) {
     return status;
 }
 
-static aq_status write_values(FILE *file, const header *head, const aq_segment *segment) {
+static aq_status write_values(int file, const char *path, const header *head,
+                              const aq_segment *segment) {
     char first[HEADER_SIZE] = {0};
     memcpy(first, head, sizeof *head);
-    if (fwrite(first, sizeof first, 1, file) != 1) return AQ_IO;
+    AQ_TRY(aq_file_append(file, path, first, sizeof first));
     for (size_t done = 0; done < segment->bytes;) {
         AQ_TRY(aq_stop_check());
         size_t piece = segment->bytes - done < PIECE ? segment->bytes - done : PIECE;
-        if (fwrite((const char *)segment->data + done, piece, 1, file) != 1) return AQ_IO;
+        AQ_TRY(aq_file_append(file, path, (const char *)segment->data + done, piece));
         done += piece;
     }
     return AQ_OK;
 }
 
 static aq_status write_file(const char *path, const header *head, const aq_segment *segment) {
-    FILE *file = fopen(path, "wb");
-    aq_status status = file ? write_values(file, head, segment) : AQ_IO;
-    int failure = errno;
-    if (file && fclose(file) != 0 && status == AQ_OK) {
-        failure = errno;
-        status = AQ_IO;
-    }
-    if (status == AQ_OK) return AQ_OK;
-    unlink(path);
-    if (status != AQ_IO) return status;
-    return AQ_FAIL(AQ_IO, "%s: cannot be written: %s", path, strerror(failure));
+    int file;
+    AQ_TRY(aq_file_create(path, &file));
+    return aq_file_close(file, path, write_values(file, path, head, segment));
 }
 
 aq_status aq_snapshot_write(const aq_snapshots *snapshots, size_t boundary,

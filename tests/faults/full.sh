@@ -39,6 +39,18 @@ check "a full disk for metrics.jsonl" fails_saying 'write:*/metrics.jsonl:40:ENO
 check "a full disk for config.yaml" fails_saying 'write:*/config.yaml*:1:ENOSPC' config.yaml "$full" 0
 check "a full disk for the lock" fails_saying 'write:*/lock*:1:ENOSPC' lock "$full" 0
 
+# A snapshot only saves time: a job that cannot write one says so and goes on.
+settings+=(--set run.snapshot_every=2)
+for fault in create:1:EDQUOT write:2:ENOSPC close:1:EIO rename:2:EIO; do
+  IFS=: read -r call turn code <<<"$fault"
+  rm -rf "$folder/run"
+  FAULT="$call:*/snapshots/*:$turn:$code" alone run
+  check "a snapshot that cannot be written ($call) is left out" [ $? = 0 ]
+  check "... which is said" says run "warning: there is no snapshot of boundary 2: $folder/run/snapshots/boundary-0002"
+  check "... with the same bytes and nothing left" eval "identical run && tidy run"
+done
+settings=("${quick[@]}")
+
 # A limit on the size of files, as a shell sets it: 24 KiB are too few for a block.
 limited() { (ulimit -f 24 && ends_with_1 alone limited); }
 check "a file-size limit ends a job" limited
