@@ -12,7 +12,7 @@
 #define __device__
 #define __host__
 #define __restrict__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 using std::isfinite;
 using std::isinf;
@@ -28,6 +28,10 @@ struct dim3 {
 
 struct alignas(16) float4 {
     float x, y, z, w;
+};
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
 };
 
 /* Of the thread that runs at present. */
@@ -70,6 +74,9 @@ void __syncthreads();
 /* Gives `mine` to the warp and fetches what lane `from` gave; all 32 lanes take part. */
 void emulated_exchange(unsigned mask, const void *mine, void *fetched, size_t bytes, unsigned from);
 unsigned emulated_lane();
+
+/* Copies what every lane of the warp has (bytes each, 48 at most) to `all`, lane 0 first. */
+void emulated_show(const void *mine, void *all, size_t bytes);
 
 template <class Value> Value __shfl_sync(unsigned mask, Value value, unsigned lane) {
     Value fetched;

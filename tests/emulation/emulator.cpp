@@ -23,7 +23,7 @@ struct emulated_thread {
     thread_state state;
     dim3 index;
     /* What it gave to the shuffle before and to the present one: a lane may be one ahead. */
-    char given[2][16];
+    char given[2][48];
     unsigned shuffles;
 };
 
@@ -166,6 +166,16 @@ void emulated_exchange(unsigned mask, const void *mine, void *fetched, size_t by
     stop_thread(AT_WARP_BARRIER);
     unsigned lane = running.current / warp_size * warp_size + from;
     memcpy(fetched, running.threads[lane].given[turn], bytes);
+}
+
+void emulated_show(const void *mine, void *all, size_t bytes) {
+    emulated_thread &thread = current_thread();
+    unsigned turn = thread.shuffles++ % 2, first = running.current / warp_size * warp_size;
+    memcpy(thread.given[turn], mine, bytes);
+    stop_thread(AT_WARP_BARRIER);
+    for (unsigned lane = 0; lane < warp_size; lane++)
+        memcpy(static_cast<char *>(all) + lane * bytes, running.threads[first + lane].given[turn],
+               bytes);
 }
 
 /* ---- shared memory ---- */
