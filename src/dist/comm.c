@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@ enum { HOOKS = 4, OUTBOX = 8, MOST_HEARD = 4096, HOST_SIZE = 64 };
 
 enum { TO_COORDINATOR = 1, TO_RANK };
 
-static const double beat_seconds = 1;
+static const double beat_seconds = 1, parting_seconds = 1, survivor_seconds = 4;
 
 /* A message on its way. */
 typedef struct letter {
@@ -53,7 +54,10 @@ struct aq_comm {
     int letter_count;
     double beaten; /* when the last beat was sent */
     bool told_stop, ending, leaving;
-    int staying; /* ranks that have not taken leave, on rank 0 */
+    int staying;                /* ranks that have not taken leave, on rank 0 */
+    char lost[AQ_MESSAGE_TEXT]; /* who is; "": nobody */
+    bool found;                 /* by this rank */
+    double doom;                /* when this process ends because of it */
 };
 
 static bool coordinates(const aq_comm *self) {
@@ -97,9 +101,19 @@ static void post(aq_comm *self, int rank, int tag, const aq_message *message) {
     MPI_Isend(&sent->message, sizeof sent->message, MPI_BYTE, rank, tag, self->mpi, &sent->request);
 }
 
+static void note_loss(aq_comm *self, const aq_message *message, double seconds_left) {
+    if (*self->lost) return;
+    memcpy(self->lost, message->text, sizeof self->lost);
+    self->doom = aq_seconds() + seconds_left;
+    self->settings.told(self->settings.state, message->lost, self->lost);
+}
+
 /* What the coordinator says to this rank. */
 static void take(aq_comm *self, const aq_message *message) {
     switch (message->kind) {
+    case AQ_MESSAGE_LOST:
+        note_loss(self, message, survivor_seconds);
+        break;
     case AQ_MESSAGE_STOP:
         aq_stop_request();
         break;
@@ -183,15 +197,28 @@ static void listen(aq_comm *self) {
 
 static void give_up(aq_comm *self, const aq_loss *loss) {
     const char *host = self->hosts + (size_t)loss->rank * HOST_SIZE;
-    AQ_FAIL(AQ_COMM, "rank %d on host %s %s for %.0f s: the job ends", loss->rank, host,
-            loss->silent ? "was not heard of" : "made no progress", loss->seconds);
-    self->settings.lost(self->settings.state);
+    aq_message message = {.kind = AQ_MESSAGE_LOST, .lost = loss->rank};
+    snprintf(message.text, sizeof message.text, "rank %d on host %s %s for %.0f s: the job ends",
+             loss->rank, host, loss->silent ? "was not heard of" : "made no progress",
+             loss->seconds);
+    self->found = true;
+    for (int rank = 0; rank < self->settings.ranks->size; rank++)
+        if (rank != self->settings.ranks->rank) post(self, rank, TO_RANK, &message);
+    note_loss(self, &message, parting_seconds);
+}
+
+static void die(aq_comm *self) {
+    if (self->found) {
+        AQ_FAIL(AQ_COMM, "%s", self->lost);
+        self->settings.lost(self->settings.state);
+    }
     MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
 static void watch(aq_comm *self, double now) {
     aq_loss loss;
-    if (self->ending || self->leaving) return;
+    if (*self->lost && now > self->doom) die(self);
+    if (*self->lost || self->ending || self->leaving) return;
     bool lost = coordinates(self)
                     ? aq_coordinator_turn(&self->coordinator, now, &loss)
                     : keeps_vigil(self) && aq_heartbeats_turn(&self->vigil, now, &loss);
@@ -256,7 +283,8 @@ static aq_status make_watches(aq_comm *self) {
 }
 
 static aq_status make(aq_comm *self) {
-    int others = coordinates(self) ? self->settings.ranks->size : 1;
+    bool tells_all = coordinates(self) || keeps_vigil(self);
+    int others = tells_all ? self->settings.ranks->size : 1;
     self->letter_count = OUTBOX + 4 * others;
     self->letters = calloc((size_t)self->letter_count, sizeof *self->letters);
     self->hosts = calloc((size_t)self->settings.ranks->size, HOST_SIZE);

@@ -5,8 +5,10 @@
  * on rank 0 drives the coordinator. Hooks let others of the main thread's errands move on meanwhile
  * (dist/relay.h). It polls, and sleeps about a millisecond a turn; it never waits inside MPI.
  *
- * Rank 1 watches rank 0, and rank 0 all. If a rank is lost, the job is: `lost` is called, and then
- * MPI ends all processes with exit status 1.
+ * Rank 1 watches rank 0, and rank 0 all. If a rank is lost, the job is: the watcher tells all, on
+ * each of which `told` lets go whoever waits for the lost rank. A second later `lost` is called on
+ * the watcher, and MPI ends all processes with exit status 1; whoever is still there after three
+ * more ends itself.
  */
 #ifndef AQ_DIST_COMM_H
 #define AQ_DIST_COMM_H
@@ -17,11 +19,14 @@
 typedef struct aq_comm aq_comm;
 
 typedef struct aq_comm_settings {
-    const aq_ranks *ranks;     /* borrowed, as all below */
-    aq_schedule *schedule;     /* on rank 0: nobody else's until the communication is closed */
-    aq_progress *progress;     /* on rank 0, or NULL */
-    double silence, hang;      /* seconds (dist/heartbeats.h) */
-    void (*lost)(void *state); /* from the communication thread; the error's text says who */
+    const aq_ranks *ranks; /* borrowed, as all below */
+    aq_schedule *schedule; /* on rank 0: nobody else's until the communication is closed */
+    aq_progress *progress; /* on rank 0, or NULL */
+    double silence, hang;  /* seconds (dist/heartbeats.h) */
+    /* From the communication thread: this rank is lost, as the text says. */
+    void (*told)(void *state, int rank, const char *text);
+    /* From it, too: the error's text says who is lost. */
+    void (*lost)(void *state);
     void *state;
 } aq_comm_settings;
 

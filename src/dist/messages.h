@@ -24,6 +24,7 @@ typedef enum aq_message_kind {
     /* From the coordinator: */
     AQ_MESSAGE_TASK, /* work on `task` */
     AQ_MESSAGE_END,  /* there is nothing more to do */
+    AQ_MESSAGE_LOST, /* `lost` is, and with it the job: text (from rank 1 if that is rank 0) */
 
     /* Both ways: */
     AQ_MESSAGE_STOP,    /* the job is to stop */
@@ -37,6 +38,7 @@ typedef struct aq_message {
     aq_task task;
     aq_block_outcome outcome;
     uint64_t pulse;
+    int lost;
     aq_status code;
     char text[AQ_MESSAGE_TEXT];
 } aq_message;

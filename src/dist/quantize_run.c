@@ -204,7 +204,13 @@ static aq_status work(effort *self, double start) {
     return aq_ranks_agree(ranks, ranks->rank == 0 ? conclude(self, start) : AQ_OK);
 }
 
-/* In another thread than the main one, which does not come to its own end any more. */
+/* In another thread than the main one, as the next: that may wait for the lost rank. */
+static void leave_team(void *state, int lost, const char *text) {
+    const aq_teams *teams = ((const effort *)state)->teams;
+    if (lost / teams->team.size == teams->index) aq_team_abort(&teams->team, text);
+}
+
+/* The main thread does not come to its own end any more. */
 static void note_lost(void *state) {
     effort *self = state;
     self->options->lost();
@@ -228,6 +234,7 @@ static aq_status open_comm(effort *self) {
                                        .progress = self->progress,
                                        .silence = (double)config->run.silence_seconds,
                                        .hang = (double)config->run.hang_seconds,
+                                       .told = leave_team,
                                        .lost = note_lost,
                                        .state = self};
     AQ_TRY(aq_comm_open(&settings, &self->comm));

@@ -31,10 +31,16 @@ void aq_team_link_close(aq_team_link *link) {
 
 aq_status aq_team_link_patience(aq_team_link *link, double waited) {
     aq_pulse_beat(); /* whoever is to come may take long */
-    if (!atomic_load(&link->aborted) && !(waited > AQ_TEAM_GRACE && aq_stop_wanted())) return AQ_OK;
+    bool aborted = atomic_load(&link->aborted);
+    if (!aborted && !(waited > AQ_TEAM_GRACE && aq_stop_wanted())) return AQ_OK;
     link->broken = true;
-    AQ_TRY(aq_stop_check());
-    return AQ_FAIL(AQ_COMM, "another member of the team is lost");
+    return aborted ? AQ_FAIL(AQ_COMM, "%s", link->reason) : aq_stop_check();
+}
+
+void aq_team_link_abort(aq_team_link *link, const char *reason) {
+    if (atomic_load(&link->aborted)) return;
+    snprintf(link->reason, sizeof link->reason, "%s", reason);
+    atomic_store(&link->aborted, true);
 }
 
 /* Sleeps grow with the time waited, so that they add little to it. */

@@ -33,13 +33,14 @@ typedef struct aq_team_word {
 typedef struct aq_team_link {
     MPI_Comm comm; /* its own */
     int rank, size;
-    aq_team_word mine;        /* of the last call, which MPI may read for as long as it likes */
-    aq_team_word *words;      /* of the last call, by rank */
-    aq_status failure;        /* that a call has told everybody of, until they agree on it */
-    char text[AQ_TEAM_TEXT];  /* of the failure */
-    char heard[AQ_TEAM_TEXT]; /* as the member says it */
-    bool broken;              /* a wait was given up: nothing can be sent any more */
-    atomic_bool aborted;      /* from any thread: waits are given up */
+    aq_team_word mine;         /* of the last call, which MPI may read for as long as it likes */
+    aq_team_word *words;       /* of the last call, by rank */
+    aq_status failure;         /* that a call has told everybody of, until they agree on it */
+    char text[AQ_TEAM_TEXT];   /* of the failure */
+    char heard[AQ_TEAM_TEXT];  /* as the member says it */
+    bool broken;               /* a wait was given up: nothing can be sent any more */
+    atomic_bool aborted;       /* from any thread: waits are given up ... */
+    char reason[AQ_TEAM_TEXT]; /* ... because of this, which is there before */
 } aq_team_link;
 
 /* Collective over `members`, which it duplicates. A link that broke must stay where it is after it
@@ -51,6 +52,9 @@ void aq_team_link_close(aq_team_link *link);
  * code and text, "rank 3: " (in MPI_COMM_WORLD) in front unless all failed. COMM if members are not
  * in the same call. */
 aq_status aq_team_link_meet(aq_team_link *link, const aq_team_word *mine);
+
+/* From another thread: waits end with COMM and this reason. Only the first call counts. */
+void aq_team_link_abort(aq_team_link *link, const char *reason);
 
 /* Waits for the request; `brisk`: without sleeping in the first second, for data that is on its
  * way. COMM if the link was aborted, STOPPED if a stop was asked for and nothing came for

@@ -206,7 +206,7 @@ aq_team_traffic aq_team_traffic_of(const aq_team *team) {
     return team->state ? state_of(team)->traffic : (aq_team_traffic){0};
 }
 
-void aq_team_abort(const aq_team *team) {
+void aq_team_abort(const aq_team *team, const char *reason) {
     team_state *state = state_of(team);
-    if (state) atomic_store(&state->link.aborted, true);
+    if (state) aq_team_link_abort(&state->link, reason);
 }

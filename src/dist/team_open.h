@@ -23,8 +23,9 @@ typedef struct aq_team_traffic {
 } aq_team_traffic;
 aq_team_traffic aq_team_traffic_of(const aq_team *team);
 
-/* From any thread: a member is lost. Whoever waits in a call, also inside NCCL, fails with COMM;
- * nothing can be sent over the team any more. */
-void aq_team_abort(const aq_team *team);
+/* From another thread, while the team is open: a member is lost, or the job is. Whoever waits in a
+ * call, also inside NCCL, fails with COMM and the reason; nothing can be sent over the team any
+ * more. */
+void aq_team_abort(const aq_team *team, const char *reason);
 
 #endif

@@ -4,13 +4,14 @@ source "$(dirname "$0")/common.sh" "$@"
 
 long=(--set quantizer.rounds=30 --set quantizer.tolerance=0 --set tuning.epochs=4 --set tuning.patience=9 --set run.silence_seconds=3)
 
-# begun RUN: a job of two ranks in the background as $job, whose first block is finished; its ranks in $ranks.
+# begun RUN: a job of $size ranks in the background as $job, whose first block is finished; its ranks in $ranks.
+size=2
 begun() {
-  quantize 2 "$1" "${long[@]}" &
+  quantize "$size" "$1" "${long[@]}" &
   job=$!
-  wait_for "$folder/$1/blocks/block-0000.h5" || return 1
+  wait_for "$folder/$1/blocks/block-000[01].h5" || return 1
   mapfile -t ranks < <(processes aqlm-mpi "$1")
-  [ ${#ranks[@]} = 2 ]
+  [ ${#ranks[@]} = "$size" ]
 }
 
 # suspended RUN RANK: one rank of a job is stopped. Afterwards $result and $took.
@@ -44,4 +45,15 @@ all_suspended() {
 }
 check "a job that was suspended as a whole goes on" all_suspended
 check "... to the same bytes" same whole/model.aqlm.h5 nap/model.aqlm.h5
+
+# Rank 2 waits in a call of its team for rank 3, which rank 0 finds to be lost.
+size=4
+long+=(--set run.team_size=2)
+suspended team 3
+soon() { ends_1_soon && [ "$took" -le 8 ]; }
+check "a job ends with 1 whose rank 3 hangs, for which another one waits in a call of their team" soon
+check "... naming it and its host" says team "error: rank 3 on host $(hostname) was not heard of for [0-9]* s"
+check "... once the other one has left that call, knowing why" \
+  grep -q '"event":"failed","rank":2,.*rank 3 on host .* was not heard of' "$folder/team/metrics.jsonl"
+check "... and goes on" quantize 4 team "${long[@]}"
 finish

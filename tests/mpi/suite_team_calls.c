@@ -208,7 +208,7 @@ static void members_out_of_step_fail(void) {
 static void *abort_soon(void *state) {
     const struct timespec moment = {.tv_nsec = 100 * 1000 * 1000};
     nanosleep(&moment, NULL);
-    aq_team_abort(state);
+    aq_team_abort(state, "rank 7 has left");
     return NULL;
 }
 
@@ -220,7 +220,8 @@ static void a_member_that_does_not_come_is_given_up(void) {
     if (rank_of() == 0) {
         pthread_t thread;
         pthread_create(&thread, NULL, abort_soon, &other);
-        CU_ASSERT_EQUAL(aq_team_sum_number(&other, aq_test_backend(), &number), AQ_COMM);
+        AQ_CHECK_FAILS(aq_team_sum_number(&other, aq_test_backend(), &number), AQ_COMM,
+                       "rank 7 has left");
         pthread_join(thread, NULL);
         CU_ASSERT_EQUAL(aq_team_agree(&other, AQ_OK), AQ_COMM);
     }
