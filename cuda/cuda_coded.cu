@@ -70,17 +70,13 @@ static __global__ void scales_grad_kernel(coded_view view, const float *weight_g
     if (threadIdx.x == 0) scales_grad[row] = view.scales[row] <= AQ_ZERO_SCALE ? 0 : sum;
 }
 
-aq_status cuda_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
-                          const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
-                          aq_tensor *scales_grad) {
-    const cuda_state *state = cuda_state_of(weight_grad);
-    coded_view view = view_of(coded);
+static aq_status codebooks_gradient(const coded_view &view, const cuda_lists &lists,
+                                    const aq_tensor *weight_grad, aq_tensor *codebooks_grad) {
     const float *grad = cuda_floats(weight_grad);
     float *target = cuda_floats(codebooks_grad);
-    unsigned width = view.lines * view.span;
-    AQ_TRY(check_lines(weight_grad));
-    AQ_TRY(cuda_lists_sum(
-        state, cuda_lists_of(orders, offsets, width),
+    unsigned width = lists.width;
+    return cuda_lists_sum(
+        cuda_state_of(weight_grad), lists,
         [=] __device__(uint32_t n, unsigned i) {
             uint32_t groups = (uint32_t)view.groups, row = n / groups;
             size_t line = (size_t)row * view.lines + i / view.span;
@@ -89,9 +85,41 @@ aq_status cuda_coded_grad(const aq_coded *coded, const aq_tensor *orders, const 
         },
         [=] __device__(size_t list, size_t i, float sum, uint32_t) {
             target[list * width + i] = sum;
-        }));
-    scales_grad_kernel<<<(unsigned)scales_grad->shape[0], cuda_threads, 0, state->stream>>>(
-        view, grad, cuda_floats(scales_grad));
+        });
+}
+
+aq_status cuda_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
+                          const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
+                          aq_tensor *scales_grad) {
+    coded_view view = view_of(coded);
+    AQ_TRY(check_lines(weight_grad));
+    if (codebooks_grad)
+        AQ_TRY(codebooks_gradient(view, cuda_lists_of(orders, offsets, view.lines * view.span),
+                                  weight_grad, codebooks_grad));
+    if (!scales_grad) return AQ_OK;
+    scales_grad_kernel<<<(unsigned)scales_grad->shape[0], cuda_threads, 0,
+                         cuda_state_of(weight_grad)->stream>>>(view, cuda_floats(weight_grad),
+                                                               cuda_floats(scales_grad));
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
+}
+
+aq_status cuda_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
+                              const aq_tensor *offsets, const aq_tensor *gram,
+                              aq_tensor *diagonal) {
+    coded_view view = view_of(coded);
+    const float *h = cuda_floats(gram);
+    float *target = cuda_floats(diagonal);
+    unsigned width = view.lines * view.span;
+    return cuda_lists_sum(
+        cuda_state_of(gram), cuda_lists_of(orders, offsets, width),
+        [=] __device__(uint32_t n, unsigned i) {
+            uint32_t groups = (uint32_t)view.groups;
+            float scale = view.scales[n / groups];
+            size_t column = (size_t)(n % groups) * view.span + i % view.span;
+            return scale * scale * h[column * (view.columns + 1)];
+        },
+        [=] __device__(size_t list, size_t i, float sum, uint32_t) {
+            target[list * width + i] = sum;
+        });
 }

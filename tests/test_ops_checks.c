@@ -120,7 +120,26 @@ static void coded_weights_must_fit_their_scheme(void) {
                                  zeros(AQ_U32, AQ_DIMS(2, 17)), zeros(AQ_F32, AQ_DIMS(6, 16)),
                                  books, scales),
                    AQ_SHAPE, "expected 12 vectors and 17 offsets");
+    AQ_CHECK_FAILS(aq_coded_diagonal(&coded, zeros(AQ_U32, AQ_DIMS(2, 12)),
+                                     zeros(AQ_U32, AQ_DIMS(2, 17)), zeros(AQ_F32, AQ_DIMS(8, 8)),
+                                     books),
+                   AQ_SHAPE, "gram is [8, 8], codes are for 16 columns");
     reference_coded_free(&coded);
+    free_all();
+}
+
+static void solvers_need_equal_counts(void) {
+    aq_tensor *x = zeros(AQ_F32, AQ_DIMS(5)), *y = zeros(AQ_F32, AQ_DIMS(6));
+    aq_conjugate state = {.diagonal = x,
+                          .solution = x,
+                          .residual = x,
+                          .direction = x,
+                          .numbers = zeros(AQ_F64, AQ_DIMS(2))};
+    AQ_CHECK_FAILS(aq_scales_step(x, y, x), AQ_SHAPE, "curvatures is [6]");
+    AQ_CHECK_FAILS(aq_conjugate_step(&state, y), AQ_SHAPE, "product is [6]");
+    AQ_CHECK_FAILS(aq_conjugate_step(&state, NULL), AQ_SHAPE, "2 numbers, expected 3");
+    state.residual = y;
+    AQ_CHECK_FAILS(aq_conjugate_step(&state, x), AQ_SHAPE, "residual is [6]");
     free_all();
 }
 
@@ -212,6 +231,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(elements_need_equal_counts_and_known_types),
                                     AQ_CASE(clusters_need_fitting_shapes),
                                     AQ_CASE(coded_weights_must_fit_their_scheme),
+                                    AQ_CASE(solvers_need_equal_counts),
                                     AQ_CASE(searches_need_a_permutation_a_group_and_a_beam),
                                     AQ_CASE(residuals_of_a_beam_are_not_updated_in_place),
                                     AQ_CASE(a_trace_names_the_group_that_is_not_there),

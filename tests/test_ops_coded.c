@@ -116,6 +116,54 @@ static void gradients_reach_codebooks_and_scales(void) {
     }
 }
 
+static void a_gradient_that_is_not_wanted_is_left_out(void) {
+    aq_coded coded = coded_of(&sizes[0]);
+    coded_grads grads = coded_grads_new(&coded, sizes[0].out, sizes[0].in);
+    double *codebooks = reference_values(&grads.codebooks),
+           *scales = reference_values(&grads.scales);
+    AQ_CHECK(aq_fill(0, &grads.codebooks));
+    AQ_CHECK(aq_fill(0, &grads.scales));
+    AQ_CHECK(aq_coded_grad(&coded, &grads.orders, &grads.offsets, &grads.weight_grad,
+                           &grads.codebooks, NULL));
+    AQ_CHECK(aq_coded_grad(&coded, &grads.orders, &grads.offsets, &grads.weight_grad, NULL,
+                           &grads.scales));
+    reference_check(&grads.codebooks, codebooks, 0);
+    reference_check(&grads.scales, scales, 0);
+    coded_grads_free(&grads);
+    reference_coded_free(&coded);
+}
+
+static double *naive_diagonal(const aq_coded *coded, const aq_tensor *gram) {
+    const size_t *shape = coded->codebooks.shape;
+    size_t groups = coded->codes.shape[1], in = gram->shape[0],
+           vectors = coded->scales.shape[0] * groups;
+    double *h = reference_values(gram), *scales = reference_values(&coded->scales);
+    double *diagonal = calloc(aq_tensor_count(&coded->codebooks), sizeof *diagonal);
+    uint16_t *codes = aq_test_host(&coded->codes);
+    for (size_t n = 0; n < vectors * shape[0]; n++)
+        for (size_t i = 0; i < shape[2] * shape[3]; i++) {
+            size_t m = n % shape[0], vector = n / shape[0], row = vector / groups;
+            size_t column = vector % groups * shape[3] + i % shape[3];
+            diagonal[(m * shape[1] + codes[n]) * shape[2] * shape[3] + i] +=
+                scales[row] * scales[row] * h[column * in + column];
+        }
+    free(h), free(scales), free(codes);
+    return diagonal;
+}
+
+static void the_diagonal_holds_second_derivatives(void) {
+    for (int s = 0; s < SIZES; s++) {
+        aq_coded coded = coded_of(&sizes[s]);
+        coded_grads grads = coded_grads_new(&coded, sizes[s].out, sizes[s].in);
+        aq_tensor gram = aq_test_normal(AQ_DIMS(sizes[s].in, sizes[s].in), 3);
+        AQ_CHECK(aq_coded_diagonal(&coded, &grads.orders, &grads.offsets, &gram, &grads.codebooks));
+        reference_check(&grads.codebooks, naive_diagonal(&coded, &gram), 3e-6);
+        aq_tensor_free(&gram);
+        coded_grads_free(&grads);
+        reference_coded_free(&coded);
+    }
+}
+
 /* The loss is linear in each scale and each codebook value: one step equals the gradient. */
 static void gradients_match_differences_of_the_decoded_weight(void) {
     aq_coded coded = reference_coded((aq_scheme){2, 3, 4, 2}, 8, 16, 5);
@@ -155,6 +203,8 @@ static void zero_scales_have_no_gradient(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(decoding_follows_the_formula),
                                     AQ_CASE(gradients_reach_codebooks_and_scales),
+                                    AQ_CASE(a_gradient_that_is_not_wanted_is_left_out),
+                                    AQ_CASE(the_diagonal_holds_second_derivatives),
                                     AQ_CASE(gradients_match_differences_of_the_decoded_weight),
                                     AQ_CASE(zero_scales_have_no_gradient)};
     return aq_test_backend_main("ops: coded weights", cases, sizeof cases / sizeof *cases, argc,

@@ -107,6 +107,13 @@ aq_status cpu_coded_grad(const aq_coded *coded, const aq_tensor *orders, const a
                          const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
                          aq_tensor *scales_grad);
 
+aq_status cpu_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
+                             const aq_tensor *offsets, const aq_tensor *gram, aq_tensor *diagonal);
+
+/* ---- cpu_solve.c ---- */
+aq_status cpu_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
+aq_status cpu_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
+
 /* ---- cpu_search.c ---- */
 aq_status cpu_search_group(const aq_group_search *search);
 

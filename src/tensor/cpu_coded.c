@@ -1,5 +1,7 @@
 #include "tensor/cpu.h"
 
+#include <string.h>
+
 /* Line `line` of entry (m, code) of the codebooks. */
 static const float *entry_line(const aq_coded *coded, size_t m, uint16_t code, size_t line) {
     const size_t *shape = coded->codebooks.shape;
@@ -100,7 +102,41 @@ static void scales_gradient(const aq_coded *coded, const aq_tensor *weight_grad,
 aq_status cpu_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
                          const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
                          aq_tensor *scales_grad) {
-    codebooks_gradient(coded, orders, offsets, weight_grad, codebooks_grad);
-    scales_gradient(coded, weight_grad, scales_grad);
+    if (codebooks_grad) codebooks_gradient(coded, orders, offsets, weight_grad, codebooks_grad);
+    if (scales_grad) scales_gradient(coded, weight_grad, scales_grad);
+    return AQ_OK;
+}
+
+/* values[l] = sum over the listed vectors of scale^2 times the Gram matrix's diagonal. */
+static void entry_diagonal(const aq_coded *coded, const aq_tensor *gram, const uint32_t *list,
+                           size_t count, float *values) {
+    size_t groups = coded->codes.shape[1], width = coded->codebooks.shape[3], in = gram->shape[0];
+    const float *scales = coded->scales.data, *h = gram->data;
+    for (size_t l = 0; l < width; l++) {
+        double sum = 0;
+        for (size_t n = 0; n < count; n++) {
+            double scale = (double)scales[list[n] / groups];
+            size_t column = list[n] % groups * width + l;
+            sum += scale * scale * (double)h[column * in + column];
+        }
+        values[l] = (float)sum;
+    }
+}
+
+aq_status cpu_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
+                             const aq_tensor *offsets, const aq_tensor *gram, aq_tensor *diagonal) {
+    const size_t *shape = coded->codebooks.shape;
+    size_t width = shape[3], lines = shape[2], vectors = orders->shape[1];
+    float *values = diagonal->data;
+#pragma omp parallel for collapse(2) schedule(dynamic, 16) num_threads(cpu_threads(gram))
+    for (size_t m = 0; m < shape[0]; m++)
+        for (size_t k = 0; k < shape[1]; k++) {
+            const uint32_t *start = (const uint32_t *)offsets->data + m * (shape[1] + 1) + k;
+            const uint32_t *list = (const uint32_t *)orders->data + m * vectors + start[0];
+            float *entry = values + (m * shape[1] + k) * lines * width;
+            entry_diagonal(coded, gram, list, start[1] - start[0], entry);
+            for (size_t line = 1; line < lines; line++)
+                memcpy(entry + line * width, entry, width * sizeof *entry);
+        }
     return AQ_OK;
 }

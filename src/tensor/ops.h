@@ -195,12 +195,40 @@ aq_status aq_decode(const aq_coded *coded, aq_tensor *weight);
 
 /* Gradients of a loss by codebooks and scales from its gradient by the decoded weight:
  *     codebooks_grad[m, k] = sum over vectors n listed for (m, k) of scales[row] * weight_grad
- * piece n scales_grad[r]       = sum over row group r of weight_grad . (decoded weight /
- * scales[r]); 0 where scales[r] <= AQ_ZERO_SCALE orders U32 [M, N] and offsets U32 [M, K+1] from
- * aq_sort_codes; both gradients overwritten. */
+ * piece n
+ *     scales_grad[r] = sum over row group r of weight_grad . (decoded weight / scales[r]); 0 where
+ * scales[r] <= AQ_ZERO_SCALE
+ * orders U32 [M, N] and offsets U32 [M, K+1] from aq_sort_codes; both gradients overwritten, either
+ * may be NULL: not wanted. */
 aq_status aq_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
                         const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
                         aq_tensor *scales_grad);
+
+/* Second derivatives of tr(Q H Q') / 2 by single codebook values, Q the decoded weight:
+ *     diagonal[m, k, i, l] = sum over vectors n listed for (m, k) of scales[row]^2 * gram[c, c], c
+ * the column of vector n's value l. gram [in, in]; orders, offsets as above; diagonal [M, K, o, g]
+ * overwritten. */
+aq_status aq_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
+                            const aq_tensor *offsets, const aq_tensor *gram, aq_tensor *diagonal);
+
+/* scales[r] -= scales[r] * slopes[r] / curvatures[r]: Newton's step for each scale, where slopes
+ * are aq_coded_grad's of the loss and curvatures those of the loss of the decoded weight alone. A
+ * scale at or below AQ_ZERO_SCALE stays, and so does one whose curvature is not positive or whose
+ * step ends at or below AQ_ZERO_SCALE or is not finite. All F32 [rows]. */
+aq_status aq_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
+
+/* Conjugate gradients for A x = b (Hestenes and Stiefel 1952), A symmetric without negative
+ * eigenvalues, preconditioned by its diagonal. All F32 of equal counts but numbers. */
+typedef struct aq_conjugate {
+    const aq_tensor *diagonal;                  /* values that are not positive count as infinite */
+    aq_tensor *solution, *residual, *direction; /* x, r = b - A x, p */
+    aq_tensor *numbers; /* F64 [3]: r . z now (z = r / diagonal) and before the step, p . A p */
+} aq_conjugate;
+
+/* product NULL: p = z and r . z, for a start. Otherwise product = A p, and one step: a = r . z / p
+ * . A p, x += a p, r -= a A p, p = z + (r . z now / before) p. Where p . A p is not positive x and
+ * r stay. Sums in float64. */
+aq_status aq_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
 
 /* One Adam step (Kingma and Ba 2015; AMSGrad: Reddi et al. 2018, as PyTorch computes it). */
 typedef struct aq_adam_step {

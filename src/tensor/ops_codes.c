@@ -123,24 +123,68 @@ aq_status aq_decode(const aq_coded *coded, aq_tensor *weight) {
     return weight->home->ops->decode(coded, weight);
 }
 
+/* The vectors of a coded weight sorted by code. */
+static aq_status check_lists(const char *op, const aq_coded *coded, const aq_tensor *orders,
+                             const aq_tensor *offsets) {
+    AQ_CHECK_OPERANDS(op, {"codebooks", &coded->codebooks, AQ_F32, "mkol"},
+                      {"orders", orders, AQ_U32, "mn"}, {"offsets", offsets, AQ_U32, "mp"});
+    size_t vectors = coded->codes.shape[0] * coded->codes.shape[1];
+    size_t entries = coded->codebooks.shape[1];
+    AQ_REQUIRE(orders->shape[1] == vectors && offsets->shape[1] == entries + 1, AQ_SHAPE,
+               "%s: orders is [%zu, %zu], offsets is [%zu, %zu]: expected %zu vectors and %zu "
+               "offsets",
+               op, orders->shape[0], orders->shape[1], offsets->shape[0], offsets->shape[1],
+               vectors, entries + 1);
+    return AQ_OK;
+}
+
 aq_status aq_coded_grad(const aq_coded *coded, const aq_tensor *orders, const aq_tensor *offsets,
                         const aq_tensor *weight_grad, aq_tensor *codebooks_grad,
                         aq_tensor *scales_grad) {
     AQ_TRY(aq_coded_weight_check("coded_grad", coded, "weight_grad", weight_grad));
-    AQ_CHECK_OPERANDS("coded_grad", {"codebooks", &coded->codebooks, AQ_F32, "mkol"},
-                      {"scales", &coded->scales, AQ_F32, "r"},
-                      {"codebooks_grad", codebooks_grad, AQ_F32, "mkol"},
-                      {"scales_grad", scales_grad, AQ_F32, "r"}, {"orders", orders, AQ_U32, "mn"},
-                      {"offsets", offsets, AQ_U32, "mp"});
-    size_t vectors = coded->codes.shape[0] * coded->codes.shape[1];
-    size_t entries = coded->codebooks.shape[1];
-    AQ_REQUIRE(orders->shape[1] == vectors && offsets->shape[1] == entries + 1, AQ_SHAPE,
-               "coded_grad: orders is [%zu, %zu], offsets is [%zu, %zu]: expected %zu vectors and "
-               "%zu offsets",
-               orders->shape[0], orders->shape[1], offsets->shape[0], offsets->shape[1], vectors,
-               entries + 1);
+    AQ_TRY(check_lists("coded_grad", coded, orders, offsets));
+    if (codebooks_grad)
+        AQ_CHECK_OPERANDS("coded_grad", {"codebooks", &coded->codebooks, AQ_F32, "mkol"},
+                          {"codebooks_grad", codebooks_grad, AQ_F32, "mkol"});
+    if (scales_grad)
+        AQ_CHECK_OPERANDS("coded_grad", {"scales", &coded->scales, AQ_F32, "r"},
+                          {"scales_grad", scales_grad, AQ_F32, "r"});
     return weight_grad->home->ops->coded_grad(coded, orders, offsets, weight_grad, codebooks_grad,
                                               scales_grad);
+}
+
+aq_status aq_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
+                            const aq_tensor *offsets, const aq_tensor *gram, aq_tensor *diagonal) {
+    AQ_TRY(aq_coded_check("coded_diagonal", coded));
+    AQ_TRY(check_lists("coded_diagonal", coded, orders, offsets));
+    AQ_CHECK_OPERANDS("coded_diagonal", {"codebooks", &coded->codebooks, AQ_F32, "mkol"},
+                      {"diagonal", diagonal, AQ_F32, "mkol"}, {"gram", gram, AQ_F32, "ii"});
+    size_t in = coded->codes.shape[1] * (size_t)coded->scheme.in_group;
+    AQ_REQUIRE(gram->shape[0] == in, AQ_SHAPE,
+               "coded_diagonal: gram is [%zu, %zu], codes are for %zu columns", gram->shape[0],
+               gram->shape[1], in);
+    return gram->home->ops->coded_diagonal(coded, orders, offsets, gram, diagonal);
+}
+
+aq_status aq_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales) {
+    AQ_CHECK_OPERANDS("scales_step", {"slopes", slopes, AQ_F32, "r"},
+                      {"curvatures", curvatures, AQ_F32, "r"}, {"scales", scales, AQ_F32, "r"});
+    return scales->home->ops->scales_step(slopes, curvatures, scales);
+}
+
+aq_status aq_conjugate_step(const aq_conjugate *state, const aq_tensor *product) {
+    const aq_operand base = {"diagonal", state->diagonal, AQ_F32, NULL};
+    const aq_operand others[] = {{"solution", state->solution, AQ_F32, NULL},
+                                 {"residual", state->residual, AQ_F32, NULL},
+                                 {"direction", state->direction, AQ_F32, NULL},
+                                 {"product", product ? product : state->diagonal, AQ_F32, NULL}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        AQ_TRY(aq_counts_check("conjugate_step", &base, &others[i]));
+    AQ_CHECK_OPERANDS("conjugate_step", {"diagonal", state->diagonal, AQ_F32, NULL},
+                      {"numbers", state->numbers, AQ_F64, "n"});
+    AQ_REQUIRE(state->numbers->shape[0] == 3, AQ_SHAPE, "conjugate_step: %zu numbers, expected 3",
+               state->numbers->shape[0]);
+    return state->numbers->home->ops->conjugate_step(state, product);
 }
 
 aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
