@@ -15,7 +15,7 @@ enum { FIRST_SETTING = 0x2001 };
 static const char *const setting_keys[] = {
     "quantizer.scheme", "quantizer.group",     "quantizer.out_group",         "quantizer.beam",
     "quantizer.rounds", "quantizer.tolerance", "quantizer.kmeans_iterations", "run.seed",
-    "run.backend"};
+    "run.backend",      "quantizer.solver"};
 
 enum { SETTINGS = sizeof setting_keys / sizeof *setting_keys, ROUNDS = FIRST_SETTING + 4 };
 
@@ -31,6 +31,7 @@ static const struct argp_option option_list[] = {
     {"kmeans-iterations", FIRST_SETTING + 6, "N", 0, "Iterations of k-means (100)", 0},
     {"seed", FIRST_SETTING + 7, "N", 0, "Seed of all random numbers (0)", 0},
     {"backend", FIRST_SETTING + 8, "NAME", 0, "auto, cpu or cuda (auto)", 0},
+    {"solver", FIRST_SETTING + 9, "NAME", 0, "Of codebooks and scales: cg or adam (cg)", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };

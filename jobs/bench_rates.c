@@ -51,6 +51,7 @@ static void print_text(const aq_rates *rates) {
            "a second");
     print_pair("k-means iteration", rates->kmeans_step, rates->kmeans_scores, "scores");
     print_pair("codebook step", rates->codebooks_step, rates->codebooks_flops, "FLOP");
+    print_pair("  float32 product", 0, rates->precise_flops, "FLOP");
     print_pair("code pass, a group", rates->codes_step, rates->codes_scores, "scores");
     print_pair("  residuals", 0, rates->residual_flops, "FLOP");
     print_pair("forward pass", rates->forward_step, rates->forward_flops, "FLOP");

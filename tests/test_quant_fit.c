@@ -186,7 +186,7 @@ static void a_tolerance_stops_the_rounds(void) {
 static void without_tolerance_all_rounds_run_and_the_best_counts(void) {
     aq_test_layer layer = usual_layer();
     aq_fit_settings settings = settings_of(usual);
-    settings.rounds = 12, settings.learning_rate = 100;
+    settings.rounds = 12, settings.learning_rate = 100, settings.solver = AQ_SOLVER_ADAM;
     aq_coded coded;
     aq_fit_report report = fit(&layer, &settings, &coded);
     CU_ASSERT(report.rounds == 12 && report.stop_round == 0);
@@ -214,7 +214,7 @@ static void a_watch_sees_every_phase_and_can_stop(void) {
     aq_fit_settings settings = settings_of(usual);
     int calls[2] = {0};
     const aq_watch watch = {.step = stop_in_codes, .state = calls};
-    settings.watch = &watch, settings.kmeans_starts = 2;
+    settings.watch = &watch, settings.kmeans_starts = 2, settings.solver = AQ_SOLVER_ADAM;
     expect_failure(&layer, &settings, AQ_STOPPED, "stopped by the test");
     CU_ASSERT(calls[0] == 40 && calls[1] == 20);
     aq_test_layer_free(&layer);
@@ -225,7 +225,7 @@ static void a_watch_sees_every_phase_and_can_stop(void) {
 static void a_loss_that_is_not_finite_is_retried_slower(void) {
     aq_test_layer layer = usual_layer();
     aq_fit_settings settings = settings_of(usual);
-    settings.learning_rate = 1e10;
+    settings.learning_rate = 1e10, settings.solver = AQ_SOLVER_ADAM;
     aq_fit_report report = fit_and_free(&layer, &settings);
     CU_ASSERT(report.retries >= 1 && report.retries <= 3);
     CU_ASSERT_EQUAL(report.rounds, 3);

@@ -1,5 +1,7 @@
 #include "quant/codebook_solver.h"
 
+#include "quant/codebook_cg.h"
+
 static aq_status new_gradients(const aq_coded *coded, aq_codebook_solver *solver) {
     const size_t *entries = coded->codebooks.shape, *layer = solver->weight.shape;
     aq_backend *backend = coded->codebooks.home;
@@ -10,10 +12,17 @@ static aq_status new_gradients(const aq_coded *coded, aq_codebook_solver *solver
     return aq_tensor_new(backend, AQ_F32, AQ_DIMS(solver->own.count), &solver->scales_grad);
 }
 
-aq_status aq_codebook_solver_new(const aq_coded *coded, const aq_tensor *weight,
-                                 const aq_tensor *gram, const aq_team *team,
-                                 aq_codebook_solver *solver) {
-    *solver = (aq_codebook_solver){.team = team, .gram = gram, .out = weight->shape[0]};
+static aq_status new_memory(const aq_coded *part, aq_codebook_solver *solver) {
+    if (solver->kind == AQ_SOLVER_CG) return aq_cg_state_new(solver, &solver->cg);
+    AQ_TRY(aq_moments_new(&part->codebooks, true, &solver->codebooks));
+    return aq_moments_new(&part->scales, true, &solver->scales);
+}
+
+aq_status aq_codebook_solver_new(aq_solver_kind kind, const aq_coded *coded,
+                                 const aq_tensor *weight, const aq_tensor *gram,
+                                 const aq_team *team, aq_codebook_solver *solver) {
+    *solver =
+        (aq_codebook_solver){.kind = kind, .team = team, .gram = gram, .out = weight->shape[0]};
     size_t out_group = (size_t)coded->scheme.out_group;
     aq_rows own = solver->own = aq_team_rows(team, coded->codes.shape[0]);
     const aq_coded part = aq_coded_rows(coded, own.first, own.count);
@@ -21,8 +30,7 @@ aq_status aq_codebook_solver_new(const aq_coded *coded, const aq_tensor *weight,
     aq_status status;
     AQ_STEP(new_gradients(coded, solver));
     AQ_STEP(aq_code_index_new(&part, &solver->index));
-    AQ_STEP(aq_moments_new(&part.codebooks, true, &solver->codebooks));
-    AQ_STEP(aq_moments_new(&part.scales, true, &solver->scales));
+    AQ_STEP(new_memory(&part, solver));
 done:
     if (status != AQ_OK) aq_codebook_solver_free(solver);
     return status;
@@ -34,11 +42,13 @@ void aq_codebook_solver_free(aq_codebook_solver *solver) {
     aq_tensor_free(&solver->codebooks_grad);
     aq_tensor_free(&solver->scales_grad);
     aq_code_index_free(&solver->index);
+    aq_cg_state_free(&solver->cg);
     aq_moments_free(&solver->codebooks);
     aq_moments_free(&solver->scales);
 }
 
 aq_status aq_codebook_solver_reset(aq_codebook_solver *solver) {
+    if (solver->kind == AQ_SOLVER_CG) return AQ_OK;
     solver->steps = 0;
     AQ_TRY(aq_moments_reset(&solver->codebooks));
     return aq_moments_reset(&solver->scales);
@@ -64,14 +74,21 @@ static aq_status take_step(aq_codebook_solver *solver, aq_coded *part) {
     return aq_moments_step(&step, &solver->scales_grad, &part->scales, &solver->scales);
 }
 
+static aq_status run_adam(aq_codebook_solver *solver, int steps, const aq_watch *watch,
+                          aq_coded *part) {
+    for (int i = 0; i < steps; i++) {
+        AQ_TRY(take_step(solver, part));
+        AQ_TRY(aq_watch_step(watch, "codebooks", i + 1, steps));
+    }
+    return AQ_OK;
+}
+
 aq_status aq_codebook_solver_run(aq_codebook_solver *solver, int steps, const aq_watch *watch,
                                  aq_coded *coded) {
     aq_rows own = solver->own;
     aq_coded part = aq_coded_rows(coded, own.first, own.count);
     AQ_TRY(aq_code_index_update(&part, &solver->index));
-    for (int i = 0; i < steps; i++) {
-        AQ_TRY(take_step(solver, &part));
-        AQ_TRY(aq_watch_step(watch, "codebooks", i + 1, steps));
-    }
+    AQ_TRY(solver->kind == AQ_SOLVER_CG ? aq_codebook_cg_run(solver, watch, &part)
+                                        : run_adam(solver, steps, watch, &part));
     return aq_team_gather_rows(solver->team, own.first, own.count, &coded->scales);
 }

@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "quant/code_search.h"
-#include "quant/codebook_solver.h"
 #include "quant/kmeans.h"
 
 #include <float.h>
@@ -149,7 +148,8 @@ static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_f
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, fit->coded));
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->start));
     AQ_TRY(aq_coded_new(weight->home, scheme, out, in, &fit->best));
-    AQ_TRY(aq_codebook_solver_new(fit->coded, weight, gram, fit->team, &fit->solver));
+    AQ_TRY(aq_codebook_solver_new(fit->settings->solver, fit->coded, weight, gram, fit->team,
+                                  &fit->solver));
     fit->meter = meter_of(fit->coded, weight, gram, fit->team);
     const aq_coded part = aq_coded_rows(fit->coded, fit->meter.own.first, fit->meter.own.count);
     AQ_TRY(aq_code_search_new(&part, weight, gram, fit->settings->beam, &fit->search));
@@ -265,6 +265,8 @@ static aq_status try_round(layer_fit *fit, int round, double *error) {
 }
 
 static aq_status retry_slower(layer_fit *fit, int round) {
+    AQ_REQUIRE(fit->settings->solver == AQ_SOLVER_ADAM, AQ_NUMERIC,
+               "round %d: the loss is NaN or infinite", round);
     AQ_REQUIRE(fit->report->retries < MAX_RETRIES, AQ_NUMERIC,
                "round %d: the loss is NaN or infinite, at the learning rate %g too", round,
                (double)fit->solver.learning_rate);

@@ -1,4 +1,4 @@
-/* Fits one linear layer: scales, residual k-means, then rounds of Adam steps and a code pass.
+/* Fits one linear layer: scales, residual k-means, then rounds of better codebooks and a code pass.
  *
  * Minimizes L = tr(D H D') / out with D = Q - W (METHOD sections 1 and 2; AQLM, arXiv 2401.06118).
  * Errors are relative: tr(D H D') / tr(W H W').
@@ -7,7 +7,7 @@
 #define AQ_QUANT_FIT_LAYER_H
 
 #include "base/watch.h"
-#include "quant/coded_weight.h"
+#include "quant/codebook_solver.h"
 #include "tensor/team.h"
 
 enum { AQ_MAX_ROUNDS = 1000 };
@@ -19,8 +19,9 @@ typedef struct aq_fit_settings {
     int kmeans_starts;     /* k-means runs from so many starts; the one of least error counts: 4 */
     int rounds;            /* at most (or exactly: see tolerance) */
     double tolerance; /* stop after a round that gains less than this share; 0: never stop early */
-    int adam_steps;   /* a round: 100 */
-    double learning_rate;  /* 1e-4; betas 0 and 0.95, AMSGrad */
+    aq_solver_kind solver;
+    int adam_steps;        /* a round: 100 */
+    double learning_rate;  /* Adam's, 1e-4; betas 0 and 0.95, AMSGrad */
     uint64_t seed;         /* of this layer: all random numbers derive from it */
     const aq_watch *watch; /* borrowed; NULL: nobody watches */
 } aq_fit_settings;
@@ -37,10 +38,10 @@ typedef struct aq_fit_report {
 
 /* weight [out, in], gram [in, in] F32 (borrowed); *coded is made here and the caller's to free.
  * Collective over `team`, whose members all bring the same weight and Gram matrix and get the same
- * result. The result is the round with the least error. A loss that is not finite
- * restores the round's start and goes on with a tenth of the learning rate, at most 3 times, saying
- * so in the log; then NUMERIC. A weight whose error is already 0 stops at once. INVALID if the
- * scheme does not fit. */
+ * result. The result is the round with the least error. A loss that is not finite is
+ * NUMERIC; Adam restores the round's start before and goes on with a tenth of the learning rate, at
+ * most 3 times, saying so in the log. A weight whose error is already 0 stops at once. INVALID if
+ * the scheme does not fit. */
 aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
                        const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
                        aq_fit_report *report);

@@ -46,8 +46,10 @@ const aq_setting aq_settings[] = {
     {"quantizer.kmeans_starts", FIELD(INTEGER, quantizer.kmeans_starts), RANGE(1, 100),
      .initial = "4", .changes_result = true,
      .help = "random starts of k-means; the best counts"},
+    {"quantizer.solver", FIELD(CHOICE, quantizer.solver), .choices = "cg|adam",
+     .initial = "cg", .changes_result = true, .help = "of codebooks and scales"},
     {"quantizer.adam_steps", FIELD(INTEGER, quantizer.adam_steps), RANGE(1, 1e5),
-     .initial = "100", .changes_result = true, .help = "steps on codebooks and scales a round"},
+     .initial = "100", .changes_result = true, .help = "Adam's steps a round"},
     {"quantizer.learning_rate", FIELD(REAL, quantizer.learning_rate), RANGE(1e-9, 1),
      .initial = "1e-4", .changes_result = true, .help = "of these steps"},
 

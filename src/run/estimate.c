@@ -1,12 +1,16 @@
 #include "run/plan.h"
 
 #include "model/activations.h"
+#include "quant/codebook_cg.h"
 #include "run/sizes.h"
 
 #include <math.h>
 
 /* Rounds that the rule of quantizer.tolerance lets a layer have: 3 to 8 on the test models. */
 static const double usual_rounds = 5;
+
+/* Steps of conjugate gradients a round: 4 to 12 there. */
+static const double usual_steps = 10;
 
 static const double disk_bytes_a_second = 3e8, seconds_a_file = 0.01;
 
@@ -87,13 +91,18 @@ static double rounds_of(const aq_config *config) {
 }
 
 static double phase_codebooks(const work *of) {
-    double seconds = 0, steps = (double)of->config->quantizer.adam_steps;
+    bool adam = of->config->quantizer.solver == AQ_SOLVER_ADAM;
+    double steps = (double)of->config->quantizer.adam_steps, flops = 0;
+    double fast = adam ? 0 : usual_steps + AQ_CG_FAST_PRODUCTS;
+    double precise = adam ? steps : AQ_CG_PRECISE_PRODUCTS;
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         double in = (double)of->shape->linears[l].in, out = (double)of->shape->linears[l].out;
-        seconds +=
-            of->rates->codebooks_step + 2 * out * in * in / of->team / of->rates->codebooks_flops;
+        flops += 2 * out * in * in / of->team;
     }
-    return seconds * steps * rounds_of(of->config);
+    double round = AQ_LINEAR_COUNT * (fast + precise) * of->rates->codebooks_step +
+                   fast * flops / of->rates->codebooks_flops +
+                   precise * flops / of->rates->precise_flops;
+    return round * rounds_of(of->config);
 }
 
 static double phase_codes(const work *of) {

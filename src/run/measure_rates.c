@@ -6,7 +6,7 @@
 #include "base/stop.h"
 #include "model/activations.h"
 #include "quant/code_search.h"
-#include "quant/codebook_solver.h"
+#include "quant/codebook_cg.h"
 #include "quant/gram.h"
 #include "quant/kmeans.h"
 
@@ -57,13 +57,15 @@ static aq_status time_step(aq_backend *backend, step_function step, void *state,
 
 /* ---- a layer ---- */
 
-enum { ITERATIONS = 8, STEPS = 8 };
+enum { ITERATIONS = 8 };
 
 typedef struct layer {
     aq_tensor weight, gram;
-    aq_coded coded;
+    aq_coded coded, start;
+    aq_tensor product; /* [out, in] */
     aq_codebook_solver solver;
     aq_code_search search;
+    int steps; /* of the last round of codebooks */
 } layer;
 
 typedef struct layer_size {
@@ -75,6 +77,8 @@ static void layer_free(layer *made) {
     aq_codebook_solver_free(&made->solver);
     aq_code_search_free(&made->search);
     aq_coded_free(&made->coded);
+    aq_coded_free(&made->start);
+    aq_tensor_free(&made->product);
     aq_tensor_free(&made->weight);
     aq_tensor_free(&made->gram);
 }
@@ -86,9 +90,24 @@ static aq_status cluster(void *state) {
     return aq_residual_kmeans(&self->weight, &how, &self->coded);
 }
 
+static aq_status count_step(const aq_watch *watch, const char *phase, int done, int total) {
+    (void)phase, (void)total;
+    *(int *)watch->state = done;
+    return AQ_OK;
+}
+
+/* A round from where k-means ends: from its own end it would take another number of steps. */
 static aq_status solve(void *state) {
     layer *self = state;
-    return aq_codebook_solver_run(&self->solver, STEPS, NULL, &self->coded);
+    const aq_watch watch = {.step = count_step, .state = &self->steps};
+    AQ_TRY(aq_coded_copy(&self->start, &self->coded));
+    return aq_codebook_solver_run(&self->solver, 0, &watch, &self->coded);
+}
+
+static aq_status multiply(void *state) {
+    layer *self = state;
+    const aq_product precise = {.alpha = 1, .precision = AQ_PRECISE};
+    return aq_matmul(&self->weight, &self->gram, &precise, &self->product);
 }
 
 static aq_status search(void *state) {
@@ -111,10 +130,12 @@ static aq_status layer_new(aq_backend *backend, const layer_size *size, layer *m
     aq_tensor_free(&x);
     AQ_TRY(status);
     AQ_TRY(aq_coded_new(backend, &scheme, size->out, size->in, &made->coded));
+    AQ_TRY(aq_coded_new(backend, &scheme, size->out, size->in, &made->start));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(size->out, size->in), &made->product));
     AQ_TRY(cluster(made));
-    AQ_TRY(aq_codebook_solver_new(&made->coded, &made->weight, &made->gram, aq_team_alone(),
-                                  &made->solver));
-    made->solver.learning_rate = 1e-4f;
+    AQ_TRY(aq_coded_copy(&made->coded, &made->start));
+    AQ_TRY(aq_codebook_solver_new(AQ_SOLVER_CG, &made->coded, &made->weight, &made->gram,
+                                  aq_team_alone(), &made->solver));
     return aq_code_search_new(&made->coded, &made->weight, &made->gram, 1, &made->search);
 }
 
@@ -149,14 +170,30 @@ static aq_status measure_kmeans(aq_backend *backend, aq_rates *rates) {
     return AQ_OK;
 }
 
+/* Seconds of a round of codebooks and of a float32 product, and the round's steps. */
+static aq_status time_rounds(aq_backend *backend, const layer_size *size, double *round,
+                             double *product, double *steps) {
+    layer made;
+    aq_status status = layer_new(backend, size, &made);
+    if (status == AQ_OK) status = time_step(backend, solve, &made, round);
+    if (status == AQ_OK) status = time_step(backend, multiply, &made, product);
+    *steps = made.steps;
+    layer_free(&made);
+    return status;
+}
+
 static aq_status measure_codebooks(aq_backend *backend, aq_rates *rates) {
     size_t width = is_cuda(backend) ? 4096 : 512;
     const layer_size small = {16, 128, 1, 4}, large = {width, width, 2, 8};
-    double least, most, flops = 2.0 * (double)width * (double)width * (double)width;
-    AQ_TRY(time_layer(backend, &small, solve, &least));
-    AQ_TRY(time_layer(backend, &large, solve, &most));
-    rates->codebooks_step = least / STEPS;
-    rates->codebooks_flops = rate_of(STEPS * flops, most, STEPS, rates->codebooks_step);
+    double flops = 2.0 * (double)width * (double)width * (double)width;
+    double least, most, precise, few, many;
+    AQ_TRY(time_rounds(backend, &small, &least, &precise, &few));
+    rates->codebooks_step = least / (few + AQ_CG_FAST_PRODUCTS + AQ_CG_PRECISE_PRODUCTS);
+    AQ_TRY(time_rounds(backend, &large, &most, &precise, &many));
+    rates->precise_flops = flops / precise;
+    many += AQ_CG_FAST_PRODUCTS;
+    most -= AQ_CG_PRECISE_PRODUCTS * precise;
+    rates->codebooks_flops = rate_of(many * flops, most, many, rates->codebooks_step);
     return AQ_OK;
 }
 

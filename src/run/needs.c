@@ -102,10 +102,14 @@ static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_scheme *schem
     return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : 0);
 }
 
-static size_t solver_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
-    size_t learned = aq_learned_bytes(linear, scheme); /* a gradient and three moments of it */
-    return 2 * aq_linear_weights(linear) * sizeof(float) + 4 * learned +
-           index_bytes(linear, scheme);
+/* A gradient and three moments of it, or a diagonal, a residual and a direction, which scales
+ * lack. */
+static size_t solver_bytes(const aq_linear_shape *linear, const aq_config *config) {
+    const aq_scheme *scheme = &config->quantizer.scheme;
+    size_t learned = 4 * aq_learned_bytes(linear, scheme);
+    if (config->quantizer.solver == AQ_SOLVER_CG)
+        learned -= 2 * linear->out / (size_t)scheme->out_group * sizeof(float);
+    return 2 * aq_linear_weights(linear) * sizeof(float) + learned + index_bytes(linear, scheme);
 }
 
 /* aq_code_search: residuals of all hypotheses before and after a group, and the history. */
@@ -136,7 +140,7 @@ static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     const aq_linear_shape own = own_rows(linear, of);
     bool dealt = (size_t)of->config->quantizer.kmeans_starts % of->layout->team == 0;
-    return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, scheme) +
+    return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, of->config) +
            search_bytes(&own, of->config) +
            kmeans_bytes(dealt ? linear : &own, scheme, of->layout->cuda);
 }

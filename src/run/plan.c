@@ -1,5 +1,6 @@
 #include "run/plan.h"
 
+#include "quant/codebook_cg.h"
 #include "run/room.h"
 #include "run/sizes.h"
 
@@ -83,7 +84,9 @@ static size_t exchange_bytes(const aq_model_shape *shape, const aq_config *confi
                    ((training + (size_t)config->tuning.batch - 1) / (size_t)config->tuning.batch);
     size_t means =
         (size_t)config->quantizer.kmeans_starts * (size_t)config->quantizer.kmeans_iterations;
-    size_t solving = rounds * (size_t)config->quantizer.adam_steps;
+    bool adam = config->quantizer.solver == AQ_SOLVER_ADAM;
+    size_t sums_a_round = adam ? (size_t)config->quantizer.adam_steps : AQ_CG_STEPS + 2;
+    size_t solving = rounds * sums_a_round;
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
         size_t in = aq_tap_width(shape, (aq_tap)tap);
         bytes += in * in * sizeof(double);

@@ -25,6 +25,7 @@ static const field fields[] = {FIELD(kmeans_step),
                                FIELD(kmeans_scores),
                                FIELD(codebooks_step),
                                FIELD(codebooks_flops),
+                               FIELD(precise_flops),
                                FIELD(codes_step),
                                FIELD(codes_scores),
                                FIELD(residual_flops),
@@ -44,10 +45,11 @@ enum { FIELDS = sizeof fields / sizeof *fields };
  * 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and 0.6 of its bandwidth. The
  * process's memory is that of four jobs on one H100, less plan's slack. */
 #define H100_RATES(arithmetic, bandwidth)                                                          \
-    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 45e-6,           \
-    .codebooks_flops = 35e12 * (arithmetic), .codes_step = 14e-6,                                  \
-    .codes_scores = 1.1e12 * (arithmetic), .residual_flops = 6e12 * (bandwidth),                   \
-    .forward_step = 0.5e-3, .forward_flops = 120e12 * (arithmetic), .training_step = 1.3e-3,       \
+    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 60e-6,           \
+    .codebooks_flops = 240e12 * (arithmetic), .precise_flops = 50e12 * (arithmetic),               \
+    .codes_step = 14e-6, .codes_scores = 1.1e12 * (arithmetic),                                    \
+    .residual_flops = 6e12 * (bandwidth), .forward_step = 0.5e-3,                                  \
+    .forward_flops = 120e12 * (arithmetic), .training_step = 1.3e-3,                               \
     .training_flops = 100e12 * (arithmetic), .update_step = 0.5e-3,                                \
     .copy_bytes = 2.5e12 * (bandwidth), .gram_flops = 30e12 * (arithmetic),                        \
     .process_memory = 0.552e9
@@ -58,9 +60,9 @@ static const aq_rates built_in[] = {
     {"NVIDIA A100-SXM4-80GB", "cuda", H100_RATES(0.4, 0.6), .device_memory = 84e9},
     {"NVIDIA A100-SXM4-40GB", "cuda", H100_RATES(0.4, 0.5), .device_memory = 42e9},
     {"CPU, two cores", "cpu", .kmeans_step = 20e-6, .kmeans_scores = 2e10, .codebooks_step = 50e-6,
-     .codebooks_flops = 8e10, .codes_step = 10e-6, .codes_scores = 1e10, .residual_flops = 1e10,
-     .forward_step = 0.1e-3, .forward_flops = 8e10, .training_step = 0.3e-3, .training_flops = 8e10,
-     .update_step = 0.5e-3, .copy_bytes = 8e9, .gram_flops = 8e10}};
+     .codebooks_flops = 8e10, .precise_flops = 8e10, .codes_step = 10e-6, .codes_scores = 1e10,
+     .residual_flops = 1e10, .forward_step = 0.1e-3, .forward_flops = 8e10, .training_step = 0.3e-3,
+     .training_flops = 8e10, .update_step = 0.5e-3, .copy_bytes = 8e9, .gram_flops = 8e10}};
 
 enum { BUILT_IN = sizeof built_in / sizeof *built_in };
 

@@ -18,7 +18,8 @@ enum { AQ_DEVICE_NAME = 128 };
 typedef struct aq_rates {
     char device[AQ_DEVICE_NAME], backend[16];
     double kmeans_step, kmeans_scores;               /* an iteration */
-    double codebooks_step, codebooks_flops;          /* a step of Adam on a layer */
+    double codebooks_step, codebooks_flops;          /* a step of conjugate gradients on a layer */
+    double precise_flops;                            /* products in float32 */
     double codes_step, codes_scores, residual_flops; /* a column group of a code pass */
     double forward_step, forward_flops;              /* a micro-batch */
     double training_step, training_flops;            /* a micro-batch, forward and backward */

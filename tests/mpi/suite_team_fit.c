@@ -71,6 +71,8 @@ static void a_team_fits_every_scheme_as_one_rank_does(void) {
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
         aq_fit_settings settings = settings_of(schemes[i]);
         check_fit(&layer, &settings);
+        settings.solver = AQ_SOLVER_ADAM;
+        check_fit(&layer, &settings);
     }
     aq_test_layer_free(&layer);
 }
@@ -105,7 +107,7 @@ static void empty_clusters_are_filled_by_whoever_has_the_point(void) {
 static void a_loss_that_is_not_finite_is_retried_by_all(void) {
     aq_test_layer layer = aq_test_layer_new(OUT, IN, 200, 1);
     aq_fit_settings settings = settings_of((aq_scheme){2, 4, 8, 1});
-    settings.learning_rate = 1e10;
+    settings.learning_rate = 1e10, settings.solver = AQ_SOLVER_ADAM;
     aq_coded coded;
     aq_fit_report report;
     AQ_CHECK(aq_fit_layer(&layer.weight, &layer.gram, &settings, aq_test_team(), &coded, &report));
