@@ -1,3 +1,4 @@
+#include "base/random.h"
 #include "dist/devices.h"
 #include "suite.h"
 
@@ -61,12 +62,86 @@ static void the_order_in_which_ranks_see_them_does_not_matter(void) {
     CU_ASSERT_EQUAL(self.chosen[1], 0);
 }
 
+/* Whoever chooses first leaves those that see less what they need, along a chain of any length. */
+static void every_rank_has_its_own_where_there_is_a_way(void) {
+    node self = node_of(2, (const char *[]){"AB", "A"});
+    expect(&self, "BA");
+    self = node_of(4, (const char *[]){"AB", "BC", "CD", "A"});
+    CU_ASSERT_EQUAL(self.devices, 4);
+    expect(&self, "BCDA");
+    for (int rank = 0; rank < 4; rank++) CU_ASSERT_EQUAL(self.sharers[rank], 1);
+    self = node_of(4, (const char *[]){"ABCD", "ABC", "AB", "A"});
+    expect(&self, "DCBA");
+}
+
+static void no_gpu_has_more_ranks_than_must_be(void) {
+    node self = node_of(6, (const char *[]){"AB", "AB", "A", "A", "A", "B"});
+    CU_ASSERT_EQUAL(self.devices, 2);
+    for (int rank = 0; rank < 6; rank++) CU_ASSERT_EQUAL(self.sharers[rank], 3);
+    self = node_of(3, (const char *[]){"A", "A", "ABC"});
+    CU_ASSERT_EQUAL(self.devices, 3);
+    CU_ASSERT_EQUAL(self.sharers[0], 2);
+    CU_ASSERT_EQUAL(self.sharers[2], 1);
+}
+
+/* Against all assignments that there are. */
+static int fewest_at_most(const node *self, int rank, int *users) {
+    int best = RANKS + 1;
+    if (rank == self->ranks) {
+        int most = 0;
+        for (int gpu = 0; gpu < 256; gpu++) most = users[gpu] > most ? users[gpu] : most;
+        return most;
+    }
+    for (int i = 0; i < self->visible[rank].count; i++) {
+        int *gpu = &users[self->visible[rank].ids[i][15]];
+        ++*gpu;
+        int most = fewest_at_most(self, rank + 1, users);
+        --*gpu;
+        best = most < best ? most : best;
+    }
+    return best;
+}
+
+static void no_other_assignment_is_better(void) {
+    for (uint64_t trial = 0; trial < 300; trial++) {
+        char seen[RANKS][5];
+        const char *list[RANKS];
+        for (uint64_t rank = 0; rank < RANKS; rank++) {
+            uint64_t subset = aq_random(trial, AQ_STREAM_TEST, rank) % 15 + 1;
+            size_t count = 0;
+            for (int gpu = 0; gpu < 4; gpu++)
+                if (subset >> gpu & 1) seen[rank][count++] = (char)('A' + gpu);
+            seen[rank][count] = 0;
+            list[rank] = seen[rank];
+        }
+        int ranks = (int)(trial % RANKS) + 1, users[256] = {0}, most = 0;
+        node self = node_of(ranks, list);
+        for (int rank = 0; rank < ranks; rank++)
+            most = self.sharers[rank] > most ? self.sharers[rank] : most;
+        CU_ASSERT_EQUAL(most, fewest_at_most(&self, 0, users));
+    }
+}
+
+static void sharing_that_nobody_allowed_is_refused(void) {
+    AQ_CHECK(aq_devices_check("n1", 4, 4, 1));
+    AQ_CHECK_FAILS(aq_devices_check("n1", 3, 2, 2), AQ_INVALID,
+                   "host n1 has 3 ranks and 2 GPUs: start as many ranks as GPUs, or allow sharing "
+                   "with run.share_gpus=yes");
+    AQ_CHECK_FAILS(aq_devices_check("n1", 2, 1, 2), AQ_INVALID, "host n1 has 2 ranks and 1 GPU: ");
+    AQ_CHECK_FAILS(aq_devices_check("n1", 3, 3, 2), AQ_INVALID,
+                   "2 ranks have to share one: show each rank its own GPU");
+}
+
 static const aq_case cases[] = {
     AQ_CASE(ranks_that_see_all_take_one_each),
     AQ_CASE(ranks_that_see_one_each_have_as_many),
     AQ_CASE(ranks_that_see_the_same_one_share_it),
     AQ_CASE(too_many_ranks_share_in_turn),
     AQ_CASE(the_order_in_which_ranks_see_them_does_not_matter),
+    AQ_CASE(every_rank_has_its_own_where_there_is_a_way),
+    AQ_CASE(no_gpu_has_more_ranks_than_must_be),
+    AQ_CASE(no_other_assignment_is_better),
+    AQ_CASE(sharing_that_nobody_allowed_is_refused),
 };
 
 int main(int argc, char **argv) {

@@ -12,16 +12,65 @@ static bool is_same(const unsigned char *left, const unsigned char *right) {
     return memcmp(left, right, AQ_DEVICE_ID) == 0;
 }
 
-static const unsigned char *id_of(const aq_visible_devices *visible, const int *chosen, int rank) {
-    return visible[rank].ids[chosen[rank]];
+/* Ranks that have a GPU, at most `limit` one. */
+typedef struct matching {
+    const aq_visible_devices *visible;
+    int ranks, limit;
+    int *chosen; /* -1: none yet */
+    bool *tried; /* in the search for one more */
+} matching;
+
+static bool has(const matching *self, int rank, const unsigned char *id) {
+    int device = self->chosen[rank];
+    return device >= 0 && is_same(self->visible[rank].ids[device], id);
 }
 
-/* How many of the first `ranks` have this GPU. */
-static int count_users(const aq_visible_devices *visible, const int *chosen, int ranks,
-                       const unsigned char *id) {
+static int count_users(const matching *self, const unsigned char *id) {
     int users = 0;
-    for (int rank = 0; rank < ranks; rank++) users += is_same(id_of(visible, chosen, rank), id);
+    for (int rank = 0; rank < self->ranks; rank++) users += has(self, rank, id);
     return users;
+}
+
+/* Of those that have room for the rank, the least used one; -1: none has. */
+static int find_room(const matching *self, int rank) {
+    int best = -1, least = self->limit;
+    for (int device = 0; device < self->visible[rank].count; device++) {
+        int users = count_users(self, self->visible[rank].ids[device]);
+        if (users < least) best = device;
+        if (users < least) least = users;
+    }
+    return best;
+}
+
+static bool place(matching *self, int rank);
+
+/* Whether a rank that has this GPU could be moved to another one. */
+static bool make_room(matching *self, const unsigned char *id) {
+    for (int rank = 0; rank < self->ranks; rank++)
+        if (!self->tried[rank] && has(self, rank, id) && place(self, rank)) return true;
+    return false;
+}
+
+/* Gives the rank a GPU, or another one than it has; others move on where they must (augmenting
+ * paths). */
+static bool place(matching *self, int rank) {
+    int device = find_room(self, rank);
+    self->tried[rank] = true;
+    for (int i = 0; device < 0 && i < self->visible[rank].count; i++)
+        if (make_room(self, self->visible[rank].ids[i])) device = i;
+    if (device >= 0) self->chosen[rank] = device;
+    return device >= 0;
+}
+
+/* Returns how many ranks still have none. */
+static int place_all(matching *self) {
+    int without = 0;
+    for (int rank = 0; rank < self->ranks; rank++) {
+        if (self->chosen[rank] >= 0) continue;
+        memset(self->tried, 0, (size_t)self->ranks * sizeof *self->tried);
+        without += !place(self, rank);
+    }
+    return without;
 }
 
 /* Whether a rank before this one, or this one under a lower number, sees it. */
@@ -35,26 +84,35 @@ static bool is_known(const aq_visible_devices *visible, int rank, int device) {
     return false;
 }
 
-static int choose(const aq_visible_devices *visible, const int *chosen, int rank) {
-    int best = 0, least = rank + 1;
-    for (int device = 0; device < visible[rank].count; device++) {
-        int users = count_users(visible, chosen, rank, visible[rank].ids[device]);
-        if (users < least) best = device;
-        if (users < least) least = users;
-    }
-    return best;
+static int count_devices(const aq_visible_devices *visible, int ranks) {
+    int devices = 0;
+    for (int rank = 0; rank < ranks; rank++)
+        for (int device = 0; device < visible[rank].count; device++)
+            devices += !is_known(visible, rank, device);
+    return devices;
 }
 
 int aq_devices_choose(const aq_visible_devices *visible, int ranks, int *chosen, int *sharers) {
-    int devices = 0;
-    for (int rank = 0; rank < ranks; rank++) {
-        chosen[rank] = choose(visible, chosen, rank);
-        for (int device = 0; device < visible[rank].count; device++)
-            devices += !is_known(visible, rank, device);
-    }
+    bool tried[ranks];
+    matching all = {.visible = visible, .ranks = ranks, .chosen = chosen, .tried = tried};
+    for (int rank = 0; rank < ranks; rank++) chosen[rank] = -1;
+    do all.limit++;
+    while (place_all(&all));
     for (int rank = 0; rank < ranks; rank++)
-        sharers[rank] = count_users(visible, chosen, ranks, id_of(visible, chosen, rank));
-    return devices;
+        sharers[rank] = count_users(&all, visible[rank].ids[chosen[rank]]);
+    return count_devices(visible, ranks);
+}
+
+aq_status aq_devices_check(const char *host, int ranks, int devices, int most) {
+    if (most == 1) return AQ_OK;
+    AQ_REQUIRE(ranks > devices, AQ_INVALID,
+               "host %s has %d ranks and %d GPUs, but shows them so that %d ranks have to share "
+               "one: show each rank its own GPU, or allow sharing with run.share_gpus=yes",
+               host, ranks, devices, most);
+    return AQ_FAIL(AQ_INVALID,
+                   "host %s has %d ranks and %d GPU%s: start as many ranks as GPUs, or allow "
+                   "sharing with run.share_gpus=yes",
+                   host, ranks, devices, devices == 1 ? "" : "s");
 }
 
 /* ---- the ranks of a node ---- */
@@ -71,11 +129,7 @@ static aq_status look(aq_visible_devices *mine) {
 static aq_status check(const aq_ranks *ranks, bool shared, int devices, int most) {
     char host[64] = "";
     gethostname(host, sizeof host - 1);
-    if (most == 1) return AQ_OK;
-    AQ_REQUIRE(shared, AQ_INVALID,
-               "host %s has %d ranks and %d GPU%s: start as many ranks as GPUs, or allow sharing "
-               "with run.share_gpus=yes",
-               host, ranks->local_size, devices, devices == 1 ? "" : "s");
+    if (most == 1 || !shared) return aq_devices_check(host, ranks->local_size, devices, most);
     if (ranks->local_rank == 0)
         aq_log_warn("%d ranks on host %s share %d GPU%s", ranks->local_size, host, devices,
                     devices == 1 ? "" : "s");

@@ -16,10 +16,16 @@ typedef struct aq_visible_devices {
     unsigned char ids[AQ_MOST_DEVICES][AQ_DEVICE_ID];
 } aq_visible_devices;
 
-/* chosen[rank] is the number of the rank's GPU among those it sees (each sees at least one):
- * in turn, the one that fewest ranks before it have, the lowest on ties. sharers[rank] says how
- * many ranks have that GPU in the end. Returns how many GPUs there are in all. */
+/* chosen[rank] is the number of the rank's GPU among those it sees (each sees at least one), so
+ * that as few ranks as can be have the same one: each its own if there is any way. Where there is a
+ * choice, ranks choose in turn the GPU that fewest before them have, the lowest number on ties.
+ * sharers[rank] says how many ranks have that GPU in the end. Returns how many GPUs there are in
+ * all. */
 int aq_devices_choose(const aq_visible_devices *visible, int ranks, int *chosen, int *sharers);
+
+/* INVALID, saying what can be done, if `most` of a host's ranks share a GPU, which is more than 1.
+ */
+aq_status aq_devices_check(const char *host, int ranks, int devices, int most);
 
 /* This rank's GPU among those it sees, and how many ranks have it. Collective over all ranks.
  * INVALID on every rank, with the host's name, if a node has more ranks than GPUs and `shared` does
