@@ -156,6 +156,7 @@ static const aq_ops cuda_ops = {
     .nearest = cuda_nearest,
     .subtract_entries = cuda_subtract_entries,
     .sort_codes = cuda_sort_codes,
+    .random_head = cuda_random_head,
     .cluster_sums = cuda_cluster_sums,
     .cluster_means = cuda_cluster_means,
     .decode = cuda_decode,

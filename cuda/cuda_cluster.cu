@@ -82,6 +82,25 @@ aq_status cuda_subtract_entries(const aq_tensor *entries, const aq_tensor *codes
     });
 }
 
+/* As the CPU's; the lowest `left` wins in any order. */
+aq_status cuda_random_head(uint64_t seed, aq_stream stream, uint32_t total, aq_tensor *head) {
+    const cuda_state *state = cuda_state_of(head);
+    uint32_t count = (uint32_t)head->shape[0], *target = static_cast<uint32_t *>(head->data), *from;
+    cuda_scratch scratch(state);
+    AQ_TRY(scratch.take(total, &from));
+    CUDA_TRY(cudaMemsetAsync(from, 0xff, total * sizeof *from, state->stream));
+    if (total > count)
+        AQ_TRY(cuda_each(state, total - count, [=] __device__(size_t i) {
+            uint32_t left = count + 1 + (uint32_t)i, pick = aq_random_pick(seed, stream, left);
+            if (pick != left - 1) atomicMin(from + pick, left - 1);
+        }));
+    return cuda_each(state, count, [=] __device__(size_t place) {
+        uint32_t origin = (uint32_t)place;
+        while (from[origin] != UINT32_MAX) origin = from[origin];
+        target[place] = origin;
+    });
+}
+
 /* sums [clusters, 2 width + 1]: how many, and the point drawn. */
 static aq_status count_and_draw(const aq_tensor *points, const aq_tensor *offsets,
                                 const aq_cluster_draw *draw, aq_tensor *sums) {

@@ -91,6 +91,9 @@ static void clusters_need_fitting_shapes(void) {
     AQ_CHECK_FAILS(aq_sort_codes(codes, 5, order, offsets), AQ_SHAPE, "codebook 5");
     aq_tensor *sums = zeros(AQ_F64, AQ_DIMS(4, 17)), *five = zeros(AQ_F64, AQ_DIMS(5, 16));
     const aq_cluster_draw draw = {.total = 10}, few = {.first = 1, .total = 10};
+    uint32_t drawn;
+    AQ_CHECK_FAILS(aq_random_head(points->home, 1, AQ_STREAM_TEST, 4, 5, &drawn), AQ_SHAPE,
+                   "5 of 4");
     AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &draw, sums), AQ_SHAPE, "one more");
     AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &draw, five), AQ_SHAPE, "of 8 values");
     five = zeros(AQ_F64, AQ_DIMS(5, 17));

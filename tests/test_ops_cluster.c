@@ -278,6 +278,19 @@ static void codes_are_listed_in_ascending_order(void) {
     check_lists(70001, 1, 65536, 65536, 0);
 }
 
+/* Drawn are the points that an order of all of them begins with. */
+static void a_random_head_begins_the_order(void) {
+    const uint32_t sizes[][2] = {{1, 1}, {2, 1}, {7, 7}, {1000, 1}, {1000, 999}, {70001, 4096}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        uint32_t total = sizes[s][0], count = sizes[s][1], drawn[4096];
+        uint32_t *order = malloc(total * sizeof *order);
+        aq_random_order(s, AQ_STREAM_TEST, total, order);
+        AQ_CHECK(aq_random_head(aq_test_backend(), s, AQ_STREAM_TEST, total, count, drawn));
+        CU_ASSERT(memcmp(order, drawn, count * sizeof *order) == 0);
+        free(order);
+    }
+}
+
 /* Entries from points that are numbers first, first + 1, ... of `total`. */
 static void find_means(const aq_tensor *points, const code_lists *lists,
                        const aq_cluster_draw *draw, aq_tensor *entries) {
@@ -375,6 +388,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(nan_never_wins),
                                     AQ_CASE(entries_are_subtracted_by_code),
                                     AQ_CASE(codes_are_listed_in_ascending_order),
+                                    AQ_CASE(a_random_head_begins_the_order),
                                     AQ_CASE(means_are_the_lists_means),
                                     AQ_CASE(an_empty_cluster_takes_its_random_point),
                                     AQ_CASE(sums_of_parts_add_up)};

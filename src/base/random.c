@@ -4,9 +4,12 @@
 
 void aq_random_order(uint64_t seed, uint64_t stream, uint32_t count, uint32_t *order) {
     for (uint32_t i = 0; i < count; i++) order[i] = i;
-    for (uint32_t left = count; left > 1; left--) {
-        uint32_t pick = (uint32_t)aq_random_below(aq_random(seed, stream, left), left);
-        uint32_t kept = order[left - 1];
+    aq_random_shuffle(seed, stream, count, order);
+}
+
+void aq_random_shuffle(uint64_t seed, uint64_t stream, uint32_t left, uint32_t *order) {
+    for (; left > 1; left--) {
+        uint32_t pick = aq_random_pick(seed, stream, left), kept = order[left - 1];
         order[left - 1] = order[pick];
         order[pick] = kept;
     }

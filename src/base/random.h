@@ -45,8 +45,17 @@ static inline AQ_HOST_DEVICE uint64_t aq_random_below(uint64_t bits, uint64_t bo
     return bits % bound;
 }
 
-/* A permutation of 0 .. count-1 into `order` (borrowed, count entries): Fisher-Yates. */
+/* A permutation of 0 .. count-1 into `order` (borrowed, count entries): Fisher-Yates, that is
+ * places left - 1 and aq_random_pick(left) change their entries for left = count down to 2. */
 void aq_random_order(uint64_t seed, uint64_t stream, uint32_t count, uint32_t *order);
+
+static inline AQ_HOST_DEVICE uint32_t aq_random_pick(uint64_t seed, uint64_t stream,
+                                                     uint32_t left) {
+    return (uint32_t)aq_random_below(aq_random(seed, stream, left), left);
+}
+
+/* The changes from left = `left` on only. */
+void aq_random_shuffle(uint64_t seed, uint64_t stream, uint32_t left, uint32_t *order);
 
 /* A standard normal number (Box-Muller on two draws), for tests and benchmarks. */
 double aq_random_normal(uint64_t seed, uint64_t stream, uint64_t index);

@@ -1,7 +1,5 @@
 #include "quant/kmeans.h"
 
-#include "base/random.h"
-
 #include <stdlib.h>
 
 /* A member's part of a clustering: the vectors of its own rows. They are numbers first ..
@@ -46,29 +44,28 @@ static aq_status find_means(clustering *c, uint64_t seed) {
 }
 
 /* Of a random order of all points, the first K: one to a cluster, whose mean it is. `host` has room
- * for all points' order. */
+ * for K points and K + 1 offsets. */
 static aq_status list_start(clustering *c, uint64_t seed, uint32_t *host) {
     size_t vectors = c->points.shape[0], clusters = c->entries.shape[0], own = 0;
-    uint32_t *offsets = malloc((clusters + 1) * sizeof *offsets);
-    AQ_REQUIRE(offsets, AQ_MEMORY, "k-means: no memory for %zu clusters", clusters);
-    aq_random_order(seed, AQ_STREAM_KMEANS_START, (uint32_t)c->total, host);
+    uint32_t *offsets = host + clusters;
+    AQ_TRY(aq_random_head(c->points.home, seed, AQ_STREAM_KMEANS_START, c->total, clusters, host));
     for (size_t k = 0; k < clusters; k++) {
         offsets[k] = (uint32_t)own;
         if (host[k] >= c->first && host[k] - c->first < vectors)
             host[own++] = (uint32_t)(host[k] - c->first);
     }
     offsets[clusters] = (uint32_t)own;
-    aq_status status;
-    AQ_STEP(aq_tensor_upload(&c->order, host, vectors * sizeof *host));
-    AQ_STEP(aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets));
-done:
-    free(offsets);
-    return status;
+    if (own > 0) {
+        aq_tensor listed = aq_tensor_rows(&c->order, 0, own);
+        AQ_TRY(aq_tensor_upload(&listed, host, own * sizeof *host));
+    }
+    return aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets);
 }
 
 static aq_status draw_start(clustering *c, uint64_t seed) {
-    uint32_t *host = malloc(c->total * sizeof *host);
-    AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for an order of %zu vectors", c->total);
+    size_t clusters = c->entries.shape[0];
+    uint32_t *host = malloc((2 * clusters + 1) * sizeof *host);
+    AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for %zu clusters", clusters);
     aq_status status = list_start(c, seed, host);
     free(host);
     AQ_TRY(status);

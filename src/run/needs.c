@@ -99,7 +99,8 @@ static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_scheme *schem
                  aq_entries_of(scheme) * (2 * aq_vector_of(scheme) + 1) * sizeof(double);
     /* two keys, a number, and a radix sort's second pair of them, a vector */
     size_t sort = vectors * (3 * sizeof(uint16_t) + 2 * sizeof(uint32_t));
-    return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : 0);
+    size_t drawn = aq_entries_of(scheme) * sizeof(uint32_t); /* at the start, before any sort */
+    return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : drawn);
 }
 
 /* A gradient and three moments of it, or a diagonal, a residual and a direction, which scales

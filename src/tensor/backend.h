@@ -59,6 +59,9 @@ typedef struct aq_ops {
                                   aq_tensor *points);
     aq_status (*sort_codes)(const aq_tensor *codes, int codebook, aq_tensor *order,
                             aq_tensor *offsets);
+    /* head U32 [count]: what lies in places 0 .. count-1 after the changes of aq_random_order for
+     * left = total down to count + 1 (ops.c makes the rest) */
+    aq_status (*random_head)(uint64_t seed, aq_stream stream, uint32_t total, aq_tensor *head);
     aq_status (*cluster_sums)(const aq_tensor *points, const aq_tensor *order,
                               const aq_tensor *offsets, const aq_cluster_draw *draw,
                               aq_tensor *sums);

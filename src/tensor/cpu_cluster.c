@@ -144,6 +144,25 @@ aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
     return AQ_OK;
 }
 
+/* Place p's entry comes from the place that the last change before p's own brought there: that of
+ * the lowest `left` above p + 1 (and above `count`) whose pick is p. So it is traced back. */
+aq_status cpu_random_head(uint64_t seed, aq_stream stream, uint32_t total, aq_tensor *head) {
+    uint32_t *from, *target = head->data, count = (uint32_t)head->shape[0];
+    AQ_TRY(cpu_scratch(total * sizeof *from, &from));
+    memset(from, 0, total * sizeof *from);
+    for (uint32_t left = total; left > count; left--) {
+        uint32_t pick = aq_random_pick(seed, stream, left);
+        if (pick != left - 1) from[pick] = left - 1;
+    }
+    for (uint32_t place = 0; place < count; place++) {
+        uint32_t origin = place;
+        while (from[origin] != 0) origin = from[origin];
+        target[place] = origin;
+    }
+    free(from);
+    return AQ_OK;
+}
+
 /* The sum of the listed points, by pieces of their dimensions. */
 static void sum_points(const float *points, size_t dims, const uint32_t *list, size_t count,
                        double *sum) {

@@ -17,6 +17,7 @@
 #ifndef AQ_TENSOR_OPS_H
 #define AQ_TENSOR_OPS_H
 
+#include "base/random.h"
 #include "tensor/tensor.h"
 
 #ifdef __cplusplus
@@ -151,6 +152,12 @@ aq_status aq_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, 
  * are the n with codes[n, codebook] = k. codes U16 [N, M], order U32 [N], offsets U32 [K+1], both
  * overwritten. */
 aq_status aq_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order, aq_tensor *offsets);
+
+/* drawn[0 .. count-1] (host, borrowed) = the first `count` entries of the order that
+ * aq_random_order(seed, stream, total, ...) makes. The backend does not build the rest of it:
+ * scratch memory of 4 bytes for each of `total`. Waits. */
+aq_status aq_random_head(aq_backend *backend, uint64_t seed, aq_stream stream, size_t total,
+                         size_t count, uint32_t *drawn);
 
 /* Which points a cluster without any may take: points[0] is number `first` of `total` (the rest are
  * others' of a team); cluster k draws number

@@ -90,6 +90,21 @@ aq_status aq_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
     return codes->home->ops->sort_codes(codes, codebook, order, offsets);
 }
 
+aq_status aq_random_head(aq_backend *backend, uint64_t seed, aq_stream stream, size_t total,
+                         size_t count, uint32_t *drawn) {
+    AQ_REQUIRE(count > 0 && count <= total && total < UINT32_MAX, AQ_SHAPE,
+               "random_head: the first %zu of %zu, at most %u", count, total, UINT32_MAX - 1);
+    aq_tensor head;
+    AQ_TRY(aq_tensor_new(backend, AQ_U32, AQ_DIMS(count), &head));
+    aq_status status;
+    AQ_STEP(backend->ops->random_head(seed, stream, (uint32_t)total, &head));
+    AQ_STEP(aq_tensor_download(&head, drawn, count * sizeof *drawn));
+    aq_random_shuffle(seed, stream, (uint32_t)count, drawn);
+done:
+    aq_tensor_free(&head);
+    return status;
+}
+
 aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const aq_tensor *offsets,
                           const aq_cluster_draw *draw, aq_tensor *sums) {
     AQ_CHECK_OPERANDS("cluster_sums", {"points", points, AQ_F32, "nd"},

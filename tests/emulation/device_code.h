@@ -95,6 +95,12 @@ template <class Number> Number atomicAdd(Number *sum, Number value) {
     return old;
 }
 
+template <class Number> Number atomicMin(Number *least, Number value) {
+    Number old = *least;
+    *least = min(old, value);
+    return old;
+}
+
 /* ---- bits ---- */
 
 static inline unsigned __float_as_uint(float value) {
