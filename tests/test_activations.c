@@ -218,6 +218,9 @@ static void an_output_that_is_not_finite_is_an_error_with_its_sequences(void) {
     AQ_CHECK(aq_activations_write(&inputs, 1, 1, &x));
     AQ_CHECK_FAILS(aq_activations_forward(&block, &inputs, NULL, 0, &inputs), AQ_NUMERIC,
                    "NaN or infinity in calibration sequences 1 to 1");
+    inputs.numbering = (aq_numbering){.first = 2, .skipped = 3};
+    AQ_CHECK_FAILS(aq_activations_forward(&block, &inputs, NULL, 0, &inputs), AQ_NUMERIC,
+                   "NaN or infinity in calibration sequences 6 to 6 (those of one rank, each 4 ");
     aq_tensor_free(&x);
     aq_activations_free(&inputs);
     aq_block_free(&block);

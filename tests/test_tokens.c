@@ -289,8 +289,11 @@ static void tokens_are_dealt_out_to_the_members_of_a_team(void) {
         AQ_CHECK(read_image(&file, &ones, &tokens));
         AQ_CHECK(aq_tokens_take_part(&tokens, member, 3));
         CU_ASSERT_EQUAL(tokens.sequences, member ? 2 : 3);
-        for (size_t i = 0; i < tokens.sequences; i++)
-            CU_ASSERT_EQUAL(tokens.data[i], (int32_t)(10 + member + 3 * i));
+        for (size_t i = 0; i < tokens.sequences; i++) {
+            size_t number = tokens.numbering.first + i * (1 + tokens.numbering.skipped);
+            CU_ASSERT_EQUAL(number, member + 3 * i);
+            CU_ASSERT_EQUAL(tokens.data[i], (int32_t)(10 + number));
+        }
         aq_tokens_free(&tokens);
     }
     AQ_CHECK(read_image(&file, &threes, &tokens));

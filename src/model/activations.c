@@ -4,6 +4,7 @@
 #include "base/pulse.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static size_t sequence_bytes(const aq_activations *activations) {
@@ -190,6 +191,7 @@ aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
     AQ_REQUIRE(tokens->sequences == activations->sequences && tokens->length == length, AQ_SHAPE,
                "%zu sequences of %zu tokens for activations of %zu x %zu", tokens->sequences,
                tokens->length, activations->sequences, length);
+    activations->numbering = tokens->numbering;
     size_t micro = least(aq_micro_batch(length), tokens->sequences);
     aq_tensor buffer;
     AQ_TRY(aq_tensor_new(activations->backend, AQ_F32, AQ_DIMS(micro * length, activations->hidden),
@@ -251,6 +253,17 @@ static aq_status sweep_batch(forward_sweep *sweep, size_t first, const aq_tapper
     return aq_dot_add(&x, &x, 1, &square);
 }
 
+static aq_status raise_not_finite(const forward_sweep *sweep, size_t first) {
+    const aq_numbering *numbering = &sweep->inputs->numbering;
+    size_t step = 1 + numbering->skipped,
+           last = least(first + sweep->micro, sweep->inputs->sequences) - 1;
+    char which[64] = "";
+    if (step > 1) snprintf(which, sizeof which, " (those of one rank, each %zu apart)", step);
+    return AQ_FAIL(AQ_NUMERIC,
+                   "the block's outputs hold NaN or infinity in calibration sequences %zu to %zu%s",
+                   numbering->first + first * step, numbering->first + last * step, which);
+}
+
 /* Squares of finite float32 values cannot overflow a float64 sum, so a sum that is not finite comes
  * from an output that is not. */
 static aq_status check_finite(const forward_sweep *sweep) {
@@ -259,13 +272,8 @@ static aq_status check_finite(const forward_sweep *sweep) {
     aq_status status = AQ_OK;
     AQ_NEED(squares, AQ_MEMORY, "no memory for the sums of %zu micro-batches", batches);
     AQ_STEP(aq_tensor_download(&sweep->squares, squares, bytes));
-    for (size_t i = 0; i < batches; i++) {
-        size_t first = i * sweep->micro,
-               end = least(first + sweep->micro, sweep->inputs->sequences);
-        AQ_NEED(isfinite(squares[i]), AQ_NUMERIC,
-                "the block's outputs hold NaN or infinity in calibration sequences %zu to %zu",
-                first, end - 1);
-    }
+    for (size_t i = 0; i < batches; i++)
+        if (!isfinite(squares[i])) AQ_STEP(raise_not_finite(sweep, i * sweep->micro));
 done:
     free(squares);
     return status;
@@ -291,6 +299,7 @@ aq_status aq_activations_forward(const aq_block *block, const aq_activations *in
                AQ_SHAPE, "inputs of %zu x %zu x %zu and outputs of %zu x %zu x %zu activations",
                inputs->sequences, inputs->length, inputs->hidden, outputs->sequences,
                outputs->length, outputs->hidden);
+    outputs->numbering = inputs->numbering;
     forward_sweep sweep = {.block = block, .inputs = inputs, .outputs = outputs};
     aq_status status = sweep_new(&sweep);
     for (size_t first = 0; status == AQ_OK && first < inputs->sequences; first += sweep.micro) {

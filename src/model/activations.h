@@ -15,7 +15,8 @@
 typedef struct aq_activations {
     aq_backend *backend; /* borrowed */
     size_t sequences, length, hidden;
-    aq_tensor resident; /* BF16 [sequences, length, hidden], or empty */
+    aq_numbering numbering; /* of the sequences, for errors */
+    aq_tensor resident;     /* BF16 [sequences, length, hidden], or empty */
     aq_segment segment; /* the same in host memory, or empty; or, if resident and not mirrored, just
                            memory that waits for use */
     bool mirrored;      /* resident, and in the segment too */

@@ -96,6 +96,7 @@ aq_status aq_tokens_take_part(aq_tokens *tokens, size_t member, size_t members) 
         memmove(tokens->data + own * length, tokens->data + sequence * length,
                 length * sizeof *tokens->data);
     tokens->sequences = own;
+    tokens->numbering = (aq_numbering){.first = member, .skipped = members - 1};
     return AQ_OK;
 }
 

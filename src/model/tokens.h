@@ -8,10 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What the sequences of one member of a team are called among those of all: sequence i has the
+ * number first + i * (1 + skipped). {0}: all are here. */
+typedef struct aq_numbering {
+    size_t first, skipped;
+} aq_numbering;
+
 /* Sequences of equal length, widened to int32. */
 typedef struct aq_tokens {
     int32_t *data; /* [sequences, length] row-major, owned */
     size_t sequences, length;
+    aq_numbering numbering;
 } aq_tokens;
 
 /* How a file is cut into sequences of `length` tokens. */
@@ -30,8 +37,8 @@ typedef struct aq_token_cut {
 aq_status aq_tokens_read(const char *path, const aq_token_cut *cut, aq_tokens *tokens);
 void aq_tokens_free(aq_tokens *tokens);
 
-/* Keeps every `members`-th sequence from number `member` on (tensor/team.h). INVALID if that leaves
- * a member without any. */
+/* Keeps every `members`-th sequence from number `member` on (tensor/team.h), of all. INVALID if
+ * that leaves a member without any. */
 aq_status aq_tokens_take_part(aq_tokens *tokens, size_t member, size_t members);
 
 /* A hash of the sequences, so that a run can be recognized whatever the file is called. */

@@ -75,6 +75,7 @@ static aq_activations expected_inputs(const aq_block_feed *feed) {
     const aq_feed_settings *settings = &feed->settings;
     return (aq_activations){.backend = settings->backend,
                             .sequences = settings->tokens->sequences,
+                            .numbering = settings->tokens->numbering,
                             .length = settings->tokens->length,
                             .hidden = settings->source->shape.hidden};
 }
