@@ -13,6 +13,7 @@ typedef struct bench_part {
 
 static const bench_part parts[] = {
     {"layer", aq_bench_layer},
+    {"tune", aq_bench_tune},
     {"relay", aq_bench_relay},
     {"rates", aq_bench_rates},
     {"coordinator", aq_bench_coordinator},
@@ -25,8 +26,9 @@ static error_t parse_nothing(int key, char *argument, struct argp_state *state) 
 
 static const struct argp bench_line = {
     .parser = parse_nothing,
-    .args_doc = "layer|relay|rates|coordinator [OPTION...]",
-    .doc = "Measures one part of the program: layer: the fit of one linear layer; "
+    .args_doc = "layer|tune|relay|rates|coordinator [OPTION...]",
+    .doc = "Measures one part of the program: layer: the fit of one linear layer; tune: block "
+           "tuning of one sequence; "
            "relay: handing activations over between ranks; rates: what plan estimates time from; "
            "coordinator: what it costs to coordinate many ranks. "
            "`aqlm-mpi bench PART --help' tells more.",
@@ -48,6 +50,6 @@ int aq_job_bench(int argc, char **argv) {
     }
     if (aq_job_parse(&bench_line, argc, argv, NULL) == AQ_OK)
         AQ_FAIL(AQ_INVALID,
-                "bench: what is to be measured? expected layer, relay, rates or coordinator");
+                "bench: what is to be measured? expected layer, tune, relay, rates or coordinator");
     return aq_job_fail();
 }

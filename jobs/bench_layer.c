@@ -1,26 +1,37 @@
 /* aqlm-mpi bench layer: the fit of one linear layer. */
 #include "bench.h"
+#include "bench_table.h"
 #include "jobs.h"
 #include "run/config_table.h"
+#include "run/synthetic.h"
 #include "store/layer_file.h"
 
-#include <jansson.h>
+#include "base/stop.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { FIRST_SETTING = 0x2001 };
+enum { OPTION_SHAPE = 0x2001, OPTION_REPEAT, FIRST_SETTING, MOST_REPEATS = 1000 };
 
 /* Options that are settings of a quantize job under a shorter name; their argp keys count from
  * FIRST_SETTING in this order. */
 static const char *const setting_keys[] = {
     "quantizer.scheme", "quantizer.group",     "quantizer.out_group",         "quantizer.beam",
     "quantizer.rounds", "quantizer.tolerance", "quantizer.kmeans_iterations", "run.seed",
-    "run.backend",      "quantizer.solver"};
+    "run.backend",      "quantizer.solver",    "quantizer.kmeans_starts"};
 
-enum { SETTINGS = sizeof setting_keys / sizeof *setting_keys, ROUNDS = FIRST_SETTING + 4 };
+enum {
+    SETTINGS = sizeof setting_keys / sizeof *setting_keys,
+    ROUNDS = FIRST_SETTING + 4,
+    STARTS = FIRST_SETTING + 10
+};
 
 static const struct argp_option option_list[] = {
     {"input", 'i', "FILE.h5", 0, "The layer: datasets weight [out, in] and gram [in, in]", 0},
+    {"shape", OPTION_SHAPE, "OUTxIN", 0, "Or a made-up one, whose phases are timed: 4096x4096", 0},
+    {"repeat", OPTION_REPEAT, "N", 0,
+     "With --shape: take the median of N runs of k-means, and of N rounds (5)", 0},
     {"scheme", FIRST_SETTING, "MxB", 0, "Codebooks x bits of a code (2x8)", 0},
     {"group", FIRST_SETTING + 1, "N", 0, "Columns that share a code (8)", 0},
     {"out-group", FIRST_SETTING + 2, "N", 0, "Rows that share a code and a scale (1)", 0},
@@ -29,6 +40,7 @@ static const struct argp_option option_list[] = {
     {"tolerance", FIRST_SETTING + 5, "X", 0,
      "The rule: a round that gains less than this share is the last (0.01)", 0},
     {"kmeans-iterations", FIRST_SETTING + 6, "N", 0, "Iterations of k-means (100)", 0},
+    {"kmeans-starts", STARTS, "N", 0, "Starts of k-means (4; with --shape 1)", 0},
     {"seed", FIRST_SETTING + 7, "N", 0, "Seed of all random numbers (0)", 0},
     {"backend", FIRST_SETTING + 8, "NAME", 0, "auto, cpu or cuda (auto)", 0},
     {"solver", FIRST_SETTING + 9, "NAME", 0, "Of codebooks and scales: cg or adam (cg)", 0},
@@ -38,60 +50,103 @@ static const struct argp_option option_list[] = {
 
 typedef struct bench_options {
     const char *input;
+    size_t out, in; /* of a made-up layer; 0: none */
+    long repeats;
     aq_config config; /* whose defaults and bounds hold here too */
-    bool exact_rounds, json;
+    bool exact_rounds, starts, json;
 } bench_options;
+
+static error_t set_one(int key, const char *text, bench_options *options) {
+    const aq_setting *setting = aq_setting_find(setting_keys[key - FIRST_SETTING]);
+    options->exact_rounds |= key == ROUNDS;
+    options->starts |= key == STARTS;
+    return (error_t)aq_setting_set(setting, text, &options->config);
+}
 
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     bench_options *options = state->input;
-    if (key == 'i') {
+    if (key >= FIRST_SETTING && key < FIRST_SETTING + SETTINGS)
+        return set_one(key, argument, options);
+    switch (key) {
+    case 'i':
         options->input = argument;
-    } else if (key == 'j') {
+        return 0;
+    case 'j':
         options->json = true;
-    } else if (key >= FIRST_SETTING && key < FIRST_SETTING + SETTINGS) {
-        options->exact_rounds |= key == ROUNDS;
-        const aq_setting *setting = aq_setting_find(setting_keys[key - FIRST_SETTING]);
-        return (error_t)aq_setting_set(setting, argument, &options->config);
-    } else {
+        return 0;
+    case OPTION_SHAPE:
+        return (error_t)aq_bench_read_layer(argument, &options->out, &options->in);
+    case OPTION_REPEAT:
+        return (error_t)aq_job_number_of("--repeat", argument, 1, MOST_REPEATS, &options->repeats);
+    default:
         return ARGP_ERR_UNKNOWN;
     }
-    return 0;
 }
 
 static const struct argp layer_line = {
     .options = option_list,
     .parser = parse_option,
     .doc = "Fits one linear layer and prints its relative error after k-means and after every "
-           "round, the round where the rule stops, and the seconds of every phase.",
+           "round, the round where the rule stops, and the seconds of every phase. With --shape "
+           "also how fast each phase is, beside the floor that this machine sets.",
 };
 
 /* ---- results ---- */
 
-/* What a run prints: all rounds, and where the rule stops whether or not it was obeyed. */
-static aq_status print_json(const aq_fit_report *report, int stop_round) {
+enum { PHASES = 5 };
+
+/* What is printed: the report, where the rule stops whether or not it was obeyed, and of a made-up
+ * layer the phases' times. */
+typedef struct bench_result {
+    aq_fit_report report;
+    int stop_round;
+    aq_machine machine;
+    aq_bench_row rows[PHASES];
+    int row_count;
+} bench_result;
+
+static json_t *rows_json(const bench_result *result) {
+    json_t *rows = json_array();
+    for (int i = 0; i < result->row_count; i++)
+        json_array_append_new(rows, aq_bench_row_json(&result->rows[i], &result->machine));
+    return rows;
+}
+
+static aq_status print_json(aq_backend *backend, const bench_result *result) {
+    const aq_fit_report *report = &result->report;
     json_t *errors = json_array();
     for (int i = 0; i < report->rounds; i++)
         json_array_append_new(errors, json_real(report->round_errors[i]));
-    json_t *round = stop_round ? json_integer(stop_round) : json_null();
-    json_t *error = stop_round ? json_real(report->round_errors[stop_round - 1]) : json_null();
+    int stop = result->stop_round;
+    json_t *round = stop ? json_integer(stop) : json_null();
+    json_t *error = stop ? json_real(report->round_errors[stop - 1]) : json_null();
     json_t *object = json_pack("{s:f, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f}}", "kmeans_error",
                                report->kmeans_error, "round_errors", errors, "stop_round", round,
                                "stop_error", error, "seconds", "kmeans", report->seconds_kmeans,
                                "codebooks", report->seconds_codebooks, "codes",
                                report->seconds_codes, "total", report->seconds_total);
     AQ_REQUIRE(object, AQ_MEMORY, "no memory for the result");
-    json_dumpf(object, stdout, JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(object);
+    if (result->row_count) {
+        json_object_set_new(object, "machine", aq_bench_machine_json(backend, &result->machine));
+        json_object_set_new(object, "phases", rows_json(result));
+        json_object_set_new(object, "peak_memory", aq_bench_peak_json(backend));
+    }
+    aq_job_print_json(object, JSON_REAL_PRECISION(9));
     return AQ_OK;
 }
 
-static void print_text(const aq_fit_report *report, int stop_round, double tolerance) {
+static void print_text(aq_backend *backend, const bench_result *result, double tolerance) {
+    const aq_fit_report *report = &result->report;
+    if (result->row_count) aq_bench_print_head(backend, &result->machine);
+    for (int i = 0; i < result->row_count; i++)
+        aq_bench_print_row(&result->rows[i], &result->machine);
+    if (result->row_count) aq_bench_print_peak(backend);
     printf("after k-means   %.6f\n", report->kmeans_error);
     for (int i = 0; i < report->rounds; i++)
         printf("after round %3d %.6f%s\n", i + 1, report->round_errors[i],
-               i + 1 == stop_round ? "  <- the rule stops here" : "");
-    if (!stop_round) printf("no round gained less than %g of the error before it\n", tolerance);
+               i + 1 == result->stop_round ? "  <- the rule stops here" : "");
+    if (!result->stop_round)
+        printf("no round gained less than %g of the error before it\n", tolerance);
     printf("seconds: k-means %.2f, codebooks %.2f, codes %.2f, total %.2f\n",
            report->seconds_kmeans, report->seconds_codebooks, report->seconds_codes,
            report->seconds_total);
@@ -99,42 +154,129 @@ static void print_text(const aq_fit_report *report, int stop_round, double toler
 
 /* ---- the run ---- */
 
-static aq_status fit(const bench_options *options, aq_backend *backend, aq_fit_report *report) {
-    aq_fit_settings settings = aq_config_fit(&options->config);
-    settings.seed = (uint64_t)options->config.run.seed;
-    if (options->exact_rounds)
-        settings.tolerance = 0;
-    else
-        settings.rounds = AQ_MAX_ROUNDS;
+/* The problem, and what watches its fit. */
+typedef struct subject {
     aq_tensor weight, gram;
+    aq_fit_settings settings;
+    aq_watch watch;
+    int iterations, rounds, steps; /* that the fit has told */
+} subject;
+
+static aq_status count_steps(const aq_watch *watch, const char *phase, int done, int total) {
+    subject *self = watch->state;
+    (void)total;
+    if (strcmp(phase, "k-means") == 0) self->iterations++;
+    if (strcmp(phase, "codebooks") != 0) return aq_stop_check();
+    self->rounds += done == 1;
+    self->steps++;
+    return aq_stop_check();
+}
+
+static aq_status fit(subject *self, int rounds, aq_fit_report *report) {
     aq_coded coded;
-    AQ_TRY(aq_layer_file_read(options->input, backend, &weight, &gram));
-    aq_status status = aq_fit_layer(&weight, &gram, &settings, aq_team_alone(), &coded, report);
-    if (status == AQ_OK) aq_coded_free(&coded);
-    aq_tensor_free(&weight);
-    aq_tensor_free(&gram);
+    self->settings.rounds = rounds;
+    self->iterations = self->rounds = self->steps = 0;
+    AQ_TRY(
+        aq_fit_layer(&self->weight, &self->gram, &self->settings, aq_team_alone(), &coded, report));
+    aq_coded_free(&coded);
+    return AQ_OK;
+}
+
+/* Rows of what the table of times has: k-means alone is run again for its median. */
+static aq_status time_phases(const bench_options *options, subject *self, bench_result *result) {
+    const aq_scheme *scheme = &self->settings.scheme;
+    aq_fit_report *report = &result->report, again;
+    double starts = self->settings.kmeans_starts, kmeans[MOST_REPEATS] = {report->seconds_kmeans};
+    double iterations = self->iterations, steps = self->steps, rounds = report->rounds;
+    for (long i = 1; i < options->repeats; i++) {
+        AQ_TRY(fit(self, 0, &again));
+        kmeans[i] = again.seconds_kmeans;
+    }
+    double start = aq_median(kmeans, (int)options->repeats) / starts;
+    aq_work iteration = aq_work_kmeans(scheme, options->out, options->in);
+    aq_work all = iteration;
+    double times = iterations / starts;
+    all.products *= times, all.scores *= times, all.bytes *= times;
+    double codebooks = aq_median(report->round_codebooks, report->rounds);
+    double codes = aq_median(report->round_codes, report->rounds);
+    double each = steps / fmax(rounds, 1);
+    const aq_bench_row rows[PHASES] = {
+        {"k-means iteration", start / times, iteration},
+        {"k-means, one start", start, all},
+        {"codebook step", codebooks / fmax(each, 1),
+         aq_work_codebooks(options->out, options->in, 1)},
+        {"codebook round", codebooks,
+         aq_work_codebooks(options->out, options->in, (int)lround(each))},
+        {"code pass", codes,
+         aq_work_codes(scheme, options->out, options->in, self->settings.beam)}};
+    memcpy(result->rows, rows, sizeof rows);
+    result->row_count = report->rounds ? PHASES : 2;
+    return AQ_OK;
+}
+
+static aq_status make_subject(const bench_options *options, aq_backend *backend, subject *self) {
+    *self = (subject){.settings = aq_config_fit(&options->config)};
+    self->watch = (aq_watch){.step = count_steps, .state = self};
+    self->settings.watch = &self->watch;
+    self->settings.seed = (uint64_t)options->config.run.seed;
+    if (options->input)
+        return aq_layer_file_read(options->input, backend, &self->weight, &self->gram);
+    if (!options->starts) self->settings.kmeans_starts = 1;
+    AQ_TRY(aq_scheme_check(&self->settings.scheme, options->out, options->in));
+    return aq_synthetic_layer(backend, options->out, options->in, self->settings.seed,
+                              &self->weight, &self->gram);
+}
+
+static int rounds_of(const bench_options *options) {
+    if (options->exact_rounds) return (int)options->config.quantizer.rounds;
+    return options->out ? (int)options->repeats : AQ_MAX_ROUNDS;
+}
+
+static aq_status run(const bench_options *options, aq_backend *backend, bench_result *result) {
+    subject self;
+    aq_status status;
+    AQ_STEP(make_subject(options, backend, &self));
+    if (options->out) AQ_STEP(aq_machine_measure(backend, &result->machine));
+    if (options->exact_rounds || options->out) self.settings.tolerance = 0;
+    AQ_STEP(fit(&self, rounds_of(options), &result->report));
+    if (options->out) AQ_STEP(time_phases(options, &self, result));
+done:
+    aq_tensor_free(&self.weight);
+    aq_tensor_free(&self.gram);
     return status;
+}
+
+static aq_status check_options(const bench_options *options) {
+    AQ_REQUIRE(options->input || options->out, AQ_INVALID,
+               "bench layer: --input FILE.h5 or --shape OUTxIN is missing");
+    AQ_REQUIRE(!options->input || !options->out, AQ_INVALID,
+               "bench layer: --input and --shape both say what is to be fitted: give one");
+    AQ_REQUIRE(options->out || options->exact_rounds || options->config.quantizer.tolerance > 0,
+               AQ_INVALID,
+               "bench layer: a tolerance of 0 never stops; --rounds N says how far to go");
+    return AQ_OK;
 }
 
 static aq_status bench_layer(const bench_options *options) {
     double tolerance = options->config.quantizer.tolerance;
-    AQ_REQUIRE(options->input, AQ_INVALID, "bench layer: --input FILE.h5 is missing");
-    AQ_REQUIRE(options->exact_rounds || tolerance > 0, AQ_INVALID,
-               "bench layer: a tolerance of 0 never stops; --rounds N says how far to go");
     aq_backend *backend;
-    aq_fit_report report;
+    bench_result result = {0};
+    AQ_TRY(check_options(options));
     AQ_TRY(aq_job_backend(options->config.run.backend, 0, &backend));
-    aq_status status = fit(options, backend, &report);
+    aq_status status = run(options, backend, &result);
+    if (status == AQ_OK) {
+        result.stop_round = aq_fit_stop_round(&result.report, tolerance);
+        if (options->json)
+            status = print_json(backend, &result);
+        else
+            print_text(backend, &result, tolerance);
+    }
     aq_backend_close(backend);
-    AQ_TRY(status);
-    int stop_round = aq_fit_stop_round(&report, tolerance);
-    if (options->json) return print_json(&report, stop_round);
-    print_text(&report, stop_round, tolerance);
-    return AQ_OK;
+    return status;
 }
 
 aq_status aq_bench_layer(int argc, char **argv) {
-    bench_options options = {0};
+    bench_options options = {.repeats = 5};
     AQ_TRY(aq_config_new(&options.config));
     aq_status status = aq_job_parse(&layer_line, argc, argv, &options);
     if (status == AQ_OK) status = bench_layer(&options);

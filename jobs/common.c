@@ -74,6 +74,15 @@ aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *inp
     return AQ_OK;
 }
 
+aq_status aq_job_number_of(const char *option, const char *text, long least, long most,
+                           long *number) {
+    char *end;
+    *number = strtol(text, &end, 10);
+    AQ_REQUIRE(end != text && !*end && *number >= least && *number <= most, AQ_INVALID,
+               "%s: expected an integer from %ld to %ld, found \"%s\"", option, least, most, text);
+    return AQ_OK;
+}
+
 json_t *aq_job_number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }

@@ -31,6 +31,10 @@ int aq_job_status(int argc, char **argv);
  * argument too many it returns ARGP_ERR_UNKNOWN. Every fault comes back with its text set. */
 aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *input);
 
+/* Reads the value of an option, an integer from `least` to `most`; INVALID naming the option. */
+aq_status aq_job_number_of(const char *option, const char *text, long least, long most,
+                           long *number);
+
 /* A number as JSON; null if it is not finite. */
 json_t *aq_job_number(double value);
 

@@ -280,16 +280,19 @@ static aq_status retry_slower(layer_fit *fit, int round) {
 }
 
 static aq_status run_round(layer_fit *fit) {
-    int round = fit->report->rounds + 1;
-    double error;
+    aq_fit_report *report = fit->report;
+    int round = report->rounds + 1;
+    double error, codebooks = report->seconds_codebooks, codes = report->seconds_codes;
     AQ_TRY(aq_coded_copy(fit->coded, &fit->start));
     AQ_TRY(try_round(fit, round, &error));
     while (!isfinite(error)) {
         AQ_TRY(retry_slower(fit, round));
         AQ_TRY(try_round(fit, round, &error));
     }
-    fit->report->round_errors[fit->report->rounds++] = error;
-    fit->report->stop_round = aq_fit_stop_round(fit->report, fit->settings->tolerance);
+    report->round_codebooks[report->rounds] = report->seconds_codebooks - codebooks;
+    report->round_codes[report->rounds] = report->seconds_codes - codes;
+    report->round_errors[report->rounds++] = error;
+    report->stop_round = aq_fit_stop_round(report, fit->settings->tolerance);
     return keep_if_best(fit, error);
 }
 

@@ -29,7 +29,8 @@ typedef struct aq_fit_settings {
 typedef struct aq_fit_report {
     double kmeans_error;
     double round_errors[AQ_MAX_ROUNDS];
-    int rounds;     /* done */
+    double round_codebooks[AQ_MAX_ROUNDS], round_codes[AQ_MAX_ROUNDS]; /* seconds */
+    int rounds;                                                        /* done */
     int stop_round; /* counted from 1; the round that gained less than tolerance, 0 if none did */
     double error;   /* of the result, codebooks and scales in float32 */
     int retries;    /* times a NaN or infinite loss was answered with a lower learning rate */
