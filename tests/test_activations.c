@@ -1,4 +1,5 @@
 #include "base/half.h"
+#include "base/stop.h"
 #include "model/activations.h"
 #include "random_block.h"
 #include "suite.h"
@@ -250,6 +251,17 @@ static void embeddings_are_the_first_activations(void) {
     aq_source_close(source);
 }
 
+/* The last case: the request stays. */
+static void a_request_to_stop_ends_a_pass(void) {
+    aq_block block = aq_test_block(aq_test_backend(), 1);
+    aq_activations inputs = random_activations(SIZE_MAX);
+    AQ_CHECK(aq_activations_forward(&block, &inputs, NULL, 0, &inputs));
+    aq_stop_request();
+    CU_ASSERT_EQUAL(aq_activations_forward(&block, &inputs, NULL, 0, &inputs), AQ_STOPPED);
+    aq_activations_free(&inputs);
+    aq_block_free(&block);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"values_are_kept_as_bfloat16_in_either_place",
@@ -268,6 +280,7 @@ int main(int argc, char **argv) {
         {"an_output_that_is_not_finite_is_an_error_with_its_sequences",
          an_output_that_is_not_finite_is_an_error_with_its_sequences},
         {"embeddings_are_the_first_activations", embeddings_are_the_first_activations},
+        {"a_request_to_stop_ends_a_pass", a_request_to_stop_ends_a_pass},
     };
     return aq_test_backend_main("activations", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -2,11 +2,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "dist/polling.h"
 #include "dist/transfer.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,18 +16,21 @@ enum { OUTBOX = 4 };
 
 #define TURN 2e-3 /* seconds that a turn takes at most while a transfer is on its way */
 
-/* A fetch: WANT, then GONE, or HERE and either MAPPED or SEND, after which pieces follow. */
+/* A fetch: WANT, then GONE, or HERE and either MAPPED or SEND, after which pieces follow; all of
+ * them, or as many as LAST says that answers ENOUGH. */
 typedef enum word_kind {
     WORD_WANT,   /* taker: `bytes` of `boundary` */
     WORD_HERE,   /* holder: can be had, mapped as `name` */
     WORD_GONE,   /* holder: cannot */
     WORD_MAPPED, /* taker: I have mapped it */
-    WORD_SEND    /* taker: send it; I am receiving */
+    WORD_SEND,   /* taker: send it; I am receiving */
+    WORD_ENOUGH, /* taker: I am to stop */
+    WORD_LAST    /* holder: `pieces` are all that come */
 } word_kind;
 
 typedef struct word {
     word_kind kind;
-    size_t boundary, bytes;
+    size_t boundary, bytes, pieces;
     aq_segment_name name;
 } word;
 
@@ -109,6 +114,14 @@ static void begin_sending(aq_relay *self, int rank) {
                                   .bytes = self->offer.segment->bytes};
 }
 
+/* A transfer that is over has sent everything. */
+static void end_sending(aq_relay *self, int rank) {
+    bool active = self->sending.active && self->sending.rank == rank;
+    const word reply = {.kind = WORD_LAST, .pieces = active ? self->sending.begun : SIZE_MAX};
+    aq_transfer_cut(&self->sending, reply.pieces);
+    post(self, rank, &reply);
+}
+
 static void hear(aq_relay *self, int rank, const word *said) {
     switch (said->kind) {
     case WORD_WANT:
@@ -119,6 +132,13 @@ static void hear(aq_relay *self, int rank, const word *said) {
         break;
     case WORD_SEND:
         begin_sending(self, rank);
+        break;
+    case WORD_ENOUGH:
+        end_sending(self, rank);
+        break;
+    case WORD_LAST:
+        aq_transfer_cut(&self->receiving, said->pieces);
+        self->answer.came = true;
         break;
     default:
         self->answer.word = *said;
@@ -197,12 +217,17 @@ static bool has_answer(aq_relay *self) {
     return came;
 }
 
-/* The answer comes at once, whatever the holder's main thread does; a request to stop waits. */
-static aq_status ask(aq_relay *self, int holder, const word *asked) {
+/* What is said will be answered. */
+static void request(aq_relay *self, int holder, const word *asked) {
     pthread_mutex_lock(&self->lock);
     self->answer.came = false;
     post(self, holder, asked);
     pthread_mutex_unlock(&self->lock);
+}
+
+/* The answer comes at once, whatever the holder's main thread does; a request to stop waits. */
+static aq_status ask(aq_relay *self, int holder, const word *asked) {
+    request(self, holder, asked);
     while (!has_answer(self)) aq_polling_pause();
     AQ_REQUIRE(self->answer.word.kind == WORD_HERE, AQ_MISSING,
                "rank %d does not hold the activations at boundary %zu", holder, asked->boundary);
@@ -214,6 +239,16 @@ static bool is_receiving(aq_relay *self) {
     bool active = self->receiving.active;
     pthread_mutex_unlock(&self->lock);
     return active;
+}
+
+/* A request to stop need not wait for all of them. */
+static aq_status await_pieces(aq_relay *self, int holder) {
+    while (is_receiving(self) && !aq_stop_wanted()) aq_polling_pause();
+    if (!is_receiving(self)) return AQ_OK;
+    const word enough = {.kind = WORD_ENOUGH};
+    request(self, holder, &enough);
+    while (is_receiving(self) || !has_answer(self)) aq_polling_pause();
+    return aq_stop_check();
 }
 
 static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *segment) {
@@ -228,8 +263,7 @@ static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *s
         .active = true, .tag = TAG_PIECE, .rank = holder, .data = segment->data, .bytes = bytes};
     pthread_mutex_unlock(&self->lock);
     say(self, holder, WORD_SEND);
-    while (is_receiving(self)) aq_polling_pause();
-    return AQ_OK;
+    return await_pieces(self, holder);
 }
 
 static bool may_map(const aq_relay *self, int holder) {

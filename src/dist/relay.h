@@ -34,7 +34,8 @@ void aq_relay_pump(void *relay);
 bool aq_relay_environment_copies(void);
 
 /* What aq_handover wants; `state` is the relay. Called by the main thread. One taker at a time gets
- * an offer; another one finds it missing. */
+ * an offer; another one finds it missing. A request to stop ends a fetch with STOPPED as soon as
+ * the pieces that are on their way have come. */
 aq_status aq_relay_offer(void *state, size_t boundary, const aq_segment *segment);
 aq_status aq_relay_withdraw(void *state);
 aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment);

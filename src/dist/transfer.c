@@ -1,7 +1,8 @@
 #include "dist/transfer.h"
 
 static size_t pieces_of(const aq_transfer *self) {
-    return (self->bytes - 1) / AQ_TRANSFER_PIECE + 1;
+    size_t all = (self->bytes - 1) / AQ_TRANSFER_PIECE + 1;
+    return self->cut && self->end < all ? self->end : all;
 }
 
 static MPI_Request *request_of(aq_transfer *self, size_t piece) {
@@ -29,4 +30,16 @@ void aq_transfer_move(aq_transfer *transfer, MPI_Comm comm) {
         if (complete) transfer->done++;
     }
     transfer->active = transfer->done < pieces;
+}
+
+/* Receives that nothing will come for are taken back. */
+void aq_transfer_cut(aq_transfer *transfer, size_t pieces) {
+    if (!transfer->active) return;
+    transfer->cut = true;
+    transfer->end = pieces;
+    while (transfer->begun > pieces_of(transfer)) {
+        MPI_Request *request = request_of(transfer, --transfer->begun);
+        MPI_Cancel(request);
+        MPI_Wait(request, MPI_STATUS_IGNORE);
+    }
 }

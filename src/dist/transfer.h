@@ -19,10 +19,16 @@ typedef struct aq_transfer {
     char *data;         /* borrowed until it ends */
     size_t bytes;
     size_t begun, done; /* pieces; those in between are on their way */
+    bool cut;           /* ends after `end` pieces */
+    size_t end;
     MPI_Request requests[AQ_TRANSFER_WINDOW];
 } aq_transfer;
 
 /* Moves on what can be, without waiting; does nothing when not active. */
 void aq_transfer_move(aq_transfer *transfer, MPI_Comm comm);
+
+/* Ends it early, after so many pieces: for the sender those that it has begun, for the other side
+ * the same number. More than there are: all. The rest of the data stays as it was. */
+void aq_transfer_cut(aq_transfer *transfer, size_t pieces);
 
 #endif

@@ -1,7 +1,7 @@
 #include "model/activations.h"
 
 #include "base/log.h"
-#include "base/pulse.h"
+#include "base/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -200,6 +200,7 @@ aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
     for (size_t first = 0; first < tokens->sequences; first += micro) {
         size_t count = least(micro, tokens->sequences - first);
         aq_tensor x = aq_tensor_rows(&buffer, 0, count * length);
+        AQ_STEP(aq_stop_check());
         AQ_STEP(aq_source_embed(source, tokens->data + first * length, count * length, &x));
         AQ_STEP(aq_activations_write(activations, first, count, &x));
     }
@@ -306,8 +307,8 @@ aq_status aq_activations_forward(const aq_block *block, const aq_activations *in
         bool taps = tapper && first < tapped;
         tapped_rows rows = {tapper, taps ? (tapped - first) * inputs->length : 0};
         const aq_tapper part = {.see = see_rows, .state = &rows};
-        aq_pulse_beat();
-        status = sweep_batch(&sweep, first, taps ? &part : NULL);
+        status = aq_stop_check();
+        if (status == AQ_OK) status = sweep_batch(&sweep, first, taps ? &part : NULL);
     }
     if (status == AQ_OK) status = check_finite(&sweep);
     sweep_free(&sweep);

@@ -68,8 +68,8 @@ size_t aq_micro_batch(size_t length);
 
 /* Runs the block over all sequences: inputs -> outputs (may be the same object), calling the tapper
  * (or NULL) on the way with the rows of the first `tapped` sequences only; outputs do not depend on
- * either. NUMERIC if an output is NaN or infinite (naming the sequences of its micro-batch). Waits.
- */
+ * either. NUMERIC if an output is NaN or infinite (naming the sequences of its micro-batch);
+ * STOPPED (base/stop.h) between micro-batches. Waits. */
 aq_status aq_activations_forward(const aq_block *block, const aq_activations *inputs,
                                  const aq_tapper *tapper, size_t tapped, aq_activations *outputs);
 

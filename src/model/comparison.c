@@ -1,6 +1,6 @@
 #include "model/comparison.h"
 
-#include "base/pulse.h"
+#include "base/stop.h"
 
 #include <stdlib.h>
 
@@ -103,7 +103,7 @@ aq_status aq_comparison_measure(aq_comparison *comparison, aq_rows range, aq_dif
     for (size_t done = aq_team_sequences(team, range.first); done < end; done += micro) {
         size_t batch = end - done < micro ? end - done : micro;
         aq_tensor y;
-        aq_pulse_beat();
+        AQ_TRY(aq_stop_check());
         AQ_TRY(aq_comparison_batch(comparison, comparison->all + done, batch, 1, &y));
     }
     return aq_comparison_read(comparison, sums);

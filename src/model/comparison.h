@@ -43,7 +43,8 @@ aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, s
 /* The sums over the team; back to zero. Waits. */
 aq_status aq_comparison_read(aq_comparison *comparison, aq_difference *sums);
 
-/* The sums over sequences first .. first + count - 1 of all members'. Collective. Waits. */
+/* The sums over sequences first .. first + count - 1 of all members'. Collective. Waits. STOPPED
+ * (base/stop.h) between micro-batches. */
 aq_status aq_comparison_measure(aq_comparison *comparison, aq_rows range, aq_difference *sums);
 
 /* difference / target; 0 / 0 is 0. NaN if a value was not finite. */

@@ -1,4 +1,5 @@
 /* The relay between real ranks: what arrives, how, and what is not there. */
+#include "base/stop.h"
 #include "dist/relay.h"
 #include "dist/transfer.h"
 #include "team_suite.h"
@@ -153,6 +154,54 @@ static void withdrawing_waits_for_a_transfer(void) {
     close_relay(&made);
 }
 
+/* Rank 0 sends to rank 1 and ends after 3 of 20 pieces, when the other side waits for more. */
+static void a_transfer_that_is_cut_ends_for_both_sides(void) {
+    enum { PIECES = 20, BYTES = PIECES * PIECE, END = 3 };
+    int rank = aq_test_team()->rank;
+    AQ_SKIP_IF(aq_test_team()->size == 1, "one rank alone");
+    if (rank > 1) return;
+    unsigned char *data = calloc(PIECES, PIECE);
+    aq_transfer moved = {
+        .active = true, .sends = rank == 0, .rank = !rank, .data = (char *)data, .bytes = BYTES};
+    if (rank == 0) {
+        memset(data, 7, BYTES);
+        moved.bytes = END * PIECE; /* so many are begun ... */
+        aq_transfer_move(&moved, MPI_COMM_WORLD);
+        moved.bytes = BYTES; /* ... of more */
+    } else {
+        aq_transfer_move(&moved, MPI_COMM_WORLD);
+        CU_ASSERT_EQUAL(moved.begun, AQ_TRANSFER_WINDOW);
+    }
+    aq_transfer_cut(&moved, END);
+    for (int turn = 0; moved.active && turn < 5000; turn++) {
+        aq_transfer_move(&moved, MPI_COMM_WORLD);
+        pause_briefly();
+    }
+    CU_ASSERT_FALSE(moved.active);
+    CU_ASSERT_EQUAL(data[END * PIECE - 1], 7);
+    CU_ASSERT_EQUAL(data[END * PIECE], rank == 0 ? 7 : 0);
+    CU_ASSERT_EQUAL(data[BYTES - 1], rank == 0 ? 7 : 0);
+    free(data);
+}
+
+/* Rank 1 alone; the last case, since a request to stop stays. The offer can be withdrawn then. */
+static void a_request_to_stop_ends_a_fetch(void) {
+    enum { BYTES = 40 * PIECE };
+    fixture made;
+    aq_segment got = {0};
+    open_relay(true, 1, &made);
+    offer(&made, BYTES);
+    if (made.ranks.rank == 1) {
+        aq_stop_request();
+        CU_ASSERT_EQUAL(fetch(&made, 0, 1, BYTES, &got), AQ_STOPPED);
+        CU_ASSERT_PTR_NULL(got.data);
+        CU_ASSERT_EQUAL(aq_relay_fetched(made.relay), 0);
+    }
+    wait_for_all(&made);
+    AQ_CHECK(aq_relay_withdraw(made.relay));
+    close_relay(&made);
+}
+
 /* Of two teams of two (with four ranks): member i fetches from member i. */
 static void members_fetch_from_their_peers(void) {
     fixture made;
@@ -175,6 +224,8 @@ int main(int argc, char **argv) {
         AQ_CASE(what_is_not_offered_is_missing),
         AQ_CASE(withdrawing_waits_for_a_transfer),
         AQ_CASE(members_fetch_from_their_peers),
+        AQ_CASE(a_transfer_that_is_cut_ends_for_both_sides),
+        AQ_CASE(a_request_to_stop_ends_a_fetch),
     };
     return aq_test_team_main("relay", cases, sizeof cases / sizeof *cases, argc, argv);
 }
