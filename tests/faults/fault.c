@@ -3,12 +3,12 @@
  *     AQLM_FAULT=CALL:PATTERN:N:ACTION[:RANK]
  *
  * CALL: create (an open that makes or empties the file), write (pwrite too), sync, rename (matched
- * by its new name), close, truncate, or any. PATTERN: fnmatch over the path, where * also stands
- * for slashes. N: from 1, of the calls that match. ACTION: kill (before the call), after (kill
- * behind it), half (write half the bytes, then kill), hang (never return), or ENOSPC, EDQUOT, EIO
- * (that call and all later ones that match fail; a failing close closes all the same). RANK: only
- * there (Open MPI's). AQLM_FAULT_LOG=FILE: every call that matches is written there as a line "CALL
- * PATH".
+ * by its new name), close, truncate, or any of these; or open (any other open). PATTERN: fnmatch
+ * over the path, where * also stands for slashes. N: from 1, of the calls that match. ACTION: kill
+ * (before the call), after (kill behind it), half (write half the bytes, then kill), hang (never
+ * return), or ENOSPC, EDQUOT, EIO, EACCES (that call and all later ones that match fail; a failing
+ * close closes all the same). RANK: only there (Open MPI's). AQLM_FAULT_LOG=FILE: every call that
+ * matches is written there as a line "CALL PATH".
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -40,9 +40,9 @@ static bool parse_action(const char *text) {
         const char *name;
         action act;
         int code;
-    } known[] = {{"kill", KILL, 0}, {"after", AFTER, 0},      {"half", HALF, 0},
-                 {"hang", HANG, 0}, {"ENOSPC", FAIL, ENOSPC}, {"EDQUOT", FAIL, EDQUOT},
-                 {"EIO", FAIL, EIO}};
+    } known[] = {{"kill", KILL, 0},  {"after", AFTER, 0},      {"half", HALF, 0},
+                 {"hang", HANG, 0},  {"ENOSPC", FAIL, ENOSPC}, {"EDQUOT", FAIL, EDQUOT},
+                 {"EIO", FAIL, EIO}, {"EACCES", FAIL, EACCES}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, text) != 0) continue;
         fault.act = known[i].act;
@@ -107,9 +107,9 @@ static void record(const char *call, const char *path) {
 
 /* What is to happen at this call; kills before it where that is asked. */
 static action meet(const char *call, const char *path) {
-    if (!fault.armed || (strcmp(fault.call, "any") != 0 && strcmp(fault.call, call) != 0) ||
-        fnmatch(fault.pattern, path, 0) != 0)
-        return PASS;
+    bool meant = strcmp(fault.call, call) == 0 ||
+                 (strcmp(fault.call, "any") == 0 && strcmp(call, "open") != 0);
+    if (!fault.armed || !meant || fnmatch(fault.pattern, path, 0) != 0) return PASS;
     long count = atomic_fetch_add(&fault.count, 1) + 1;
     record(call, path);
     if (count == fault.turn && fault.act == KILL) die();
@@ -208,7 +208,7 @@ EXPORT int ftruncate64(int file, off_t size) {
 }
 
 static int open_file(const char *path, int flags, mode_t mode) {
-    action met = flags & (O_CREAT | O_TRUNC) ? meet("create", path) : PASS;
+    action met = meet(flags & (O_CREAT | O_TRUNC) ? "create" : "open", path);
     return met == FAIL ? -1 : (int)finish(met, open_truly(path, flags, mode));
 }
 
