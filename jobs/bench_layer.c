@@ -6,9 +6,8 @@
 #include "run/synthetic.h"
 #include "store/layer_file.h"
 
-#include "base/stop.h"
+#include "run/time_layer.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -154,95 +153,54 @@ static void print_text(aq_backend *backend, const bench_result *result, double t
 
 /* ---- the run ---- */
 
-/* The problem, and what watches its fit. */
-typedef struct subject {
-    aq_tensor weight, gram;
-    aq_fit_settings settings;
-    aq_watch watch;
-    int iterations, rounds, steps; /* that the fit has told */
-} subject;
-
-static aq_status count_steps(const aq_watch *watch, const char *phase, int done, int total) {
-    subject *self = watch->state;
-    (void)total;
-    if (strcmp(phase, "k-means") == 0) self->iterations++;
-    if (strcmp(phase, "codebooks") != 0) return aq_stop_check();
-    self->rounds += done == 1;
-    self->steps++;
-    return aq_stop_check();
-}
-
-static aq_status fit(subject *self, int rounds, aq_fit_report *report) {
-    aq_coded coded;
-    self->settings.rounds = rounds;
-    self->iterations = self->rounds = self->steps = 0;
-    AQ_TRY(
-        aq_fit_layer(&self->weight, &self->gram, &self->settings, aq_team_alone(), &coded, report));
-    aq_coded_free(&coded);
-    return AQ_OK;
-}
-
-/* Rows of what the table of times has: k-means alone is run again for its median. */
-static aq_status time_phases(const bench_options *options, subject *self, bench_result *result) {
-    const aq_scheme *scheme = &self->settings.scheme;
-    aq_fit_report *report = &result->report, again;
-    double starts = self->settings.kmeans_starts, kmeans[MOST_REPEATS] = {report->seconds_kmeans};
-    double iterations = self->iterations, steps = self->steps, rounds = report->rounds;
-    for (long i = 1; i < options->repeats; i++) {
-        AQ_TRY(fit(self, 0, &again));
-        kmeans[i] = again.seconds_kmeans;
-    }
-    double start = aq_median(kmeans, (int)options->repeats) / starts;
-    aq_work iteration = aq_work_kmeans(scheme, options->out, options->in);
-    aq_work all = iteration;
-    double times = iterations / starts;
-    all.products *= times, all.scores *= times, all.bytes *= times;
-    double codebooks = aq_median(report->round_codebooks, report->rounds);
-    double codes = aq_median(report->round_codes, report->rounds);
-    double each = steps / fmax(rounds, 1);
+/* The rows of the table of times. */
+static void fill_rows(const bench_options *options, const aq_layer_times *times,
+                      bench_result *result) {
+    const aq_scheme *scheme = &options->config.quantizer.scheme;
+    const aq_work iteration = aq_work_kmeans(scheme, options->out, options->in);
+    const aq_work step = aq_work_codebooks(options->out, options->in);
+    int iterations = times->iterations, steps = times->steps;
     const aq_bench_row rows[PHASES] = {
-        {"k-means iteration", start / times, iteration},
-        {"k-means, one start", start, all},
-        {"codebook step", codebooks / fmax(each, 1),
-         aq_work_codebooks(options->out, options->in, 1)},
-        {"codebook round", codebooks,
-         aq_work_codebooks(options->out, options->in, (int)lround(each))},
-        {"code pass", codes,
-         aq_work_codes(scheme, options->out, options->in, self->settings.beam)}};
+        {"k-means iteration", times->kmeans / iterations, iteration},
+        {"k-means, one start", times->kmeans, aq_work_times(&iteration, iterations)},
+        {"codebook step", times->codebooks / (steps ? steps : 1), step},
+        {"codebook round", times->codebooks, aq_work_times(&step, steps)},
+        {"code pass", times->codes,
+         aq_work_codes(scheme, options->out, options->in, (int)options->config.quantizer.beam)}};
     memcpy(result->rows, rows, sizeof rows);
-    result->row_count = report->rounds ? PHASES : 2;
-    return AQ_OK;
+    result->row_count = result->report.rounds ? PHASES : 2;
 }
 
-static aq_status make_subject(const bench_options *options, aq_backend *backend, subject *self) {
-    *self = (subject){.settings = aq_config_fit(&options->config)};
-    self->watch = (aq_watch){.step = count_steps, .state = self};
-    self->settings.watch = &self->watch;
-    self->settings.seed = (uint64_t)options->config.run.seed;
-    if (options->input)
-        return aq_layer_file_read(options->input, backend, &self->weight, &self->gram);
-    if (!options->starts) self->settings.kmeans_starts = 1;
-    AQ_TRY(aq_scheme_check(&self->settings.scheme, options->out, options->in));
-    return aq_synthetic_layer(backend, options->out, options->in, self->settings.seed,
-                              &self->weight, &self->gram);
+static aq_status make_layer(const bench_options *options, aq_backend *backend, aq_tensor *weight,
+                            aq_tensor *gram) {
+    if (options->input) return aq_layer_file_read(options->input, backend, weight, gram);
+    return aq_synthetic_layer(backend, options->out, options->in,
+                              (uint64_t)options->config.run.seed, weight, gram);
 }
 
-static int rounds_of(const bench_options *options) {
-    if (options->exact_rounds) return (int)options->config.quantizer.rounds;
-    return options->out ? (int)options->repeats : AQ_MAX_ROUNDS;
+/* Without --rounds the rule decides; but a made-up layer has as many rounds as a median takes. */
+static aq_fit_settings settings_of(const bench_options *options) {
+    aq_fit_settings settings = aq_config_fit(&options->config);
+    settings.seed = (uint64_t)options->config.run.seed;
+    if (options->out && !options->starts) settings.kmeans_starts = 1;
+    if (options->exact_rounds || options->out) settings.tolerance = 0;
+    if (!options->exact_rounds)
+        settings.rounds = options->out ? (int)options->repeats : AQ_MAX_ROUNDS;
+    return settings;
 }
 
 static aq_status run(const bench_options *options, aq_backend *backend, bench_result *result) {
-    subject self;
+    const aq_fit_settings settings = settings_of(options);
+    aq_tensor weight = {0}, gram = {0};
+    aq_layer_times times;
     aq_status status;
-    AQ_STEP(make_subject(options, backend, &self));
-    if (options->out) AQ_STEP(aq_machine_measure(backend, &result->machine));
-    if (options->exact_rounds || options->out) self.settings.tolerance = 0;
-    AQ_STEP(fit(&self, rounds_of(options), &result->report));
-    if (options->out) AQ_STEP(time_phases(options, &self, result));
+    AQ_STEP(make_layer(options, backend, &weight, &gram));
+    AQ_STEP(aq_time_layer(&weight, &gram, &settings, options->out ? (int)options->repeats : 1,
+                          &result->report, &times));
+    if (options->out) fill_rows(options, &times, result);
 done:
-    aq_tensor_free(&self.weight);
-    aq_tensor_free(&self.gram);
+    aq_tensor_free(&weight);
+    aq_tensor_free(&gram);
     return status;
 }
 
@@ -251,6 +209,8 @@ static aq_status check_options(const bench_options *options) {
                "bench layer: --input FILE.h5 or --shape OUTxIN is missing");
     AQ_REQUIRE(!options->input || !options->out, AQ_INVALID,
                "bench layer: --input and --shape both say what is to be fitted: give one");
+    if (options->out)
+        AQ_TRY(aq_scheme_check(&options->config.quantizer.scheme, options->out, options->in));
     AQ_REQUIRE(options->out || options->exact_rounds || options->config.quantizer.tolerance > 0,
                AQ_INVALID,
                "bench layer: a tolerance of 0 never stops; --rounds N says how far to go");
@@ -262,7 +222,9 @@ static aq_status bench_layer(const bench_options *options) {
     aq_backend *backend;
     bench_result result = {0};
     AQ_TRY(check_options(options));
-    AQ_TRY(aq_job_backend(options->config.run.backend, 0, &backend));
+    const char *name = options->config.run.backend;
+    AQ_TRY(options->out ? aq_bench_open(name, &result.machine, &backend)
+                        : aq_job_backend(name, 0, &backend));
     aq_status status = run(options, backend, &result);
     if (status == AQ_OK) {
         result.stop_round = aq_fit_stop_round(&result.report, tolerance);

@@ -17,6 +17,14 @@ aq_status aq_bench_read_layer(const char *text, size_t *out, size_t *in) {
     return AQ_OK;
 }
 
+aq_status aq_bench_open(const char *name, aq_machine *machine, aq_backend **backend) {
+    AQ_TRY(aq_job_backend(name, 0, backend));
+    aq_status status = aq_machine_measure(*backend, machine);
+    aq_backend_close(*backend);
+    AQ_TRY(status);
+    return aq_job_backend(name, 0, backend);
+}
+
 /* What a phase does most of, for its rate. */
 static double amount_of(const aq_work *work, const char **unit) {
     double flops = work->products + work->halves;

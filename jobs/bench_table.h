@@ -15,6 +15,10 @@ typedef struct aq_bench_row {
 /* "4096x4096" into rows and columns; INVALID otherwise. */
 aq_status aq_bench_read_layer(const char *text, size_t *out, size_t *in);
 
+/* Measures the machine with a backend of its own, whose memory does not count in the peak of the
+ * one that is opened then: *backend, the caller's to close. */
+aq_status aq_bench_open(const char *name, aq_machine *machine, aq_backend **backend);
+
 /* The head of a table, with the machine's rates; then each row. */
 void aq_bench_print_head(aq_backend *backend, const aq_machine *machine);
 void aq_bench_print_row(const aq_bench_row *row, const aq_machine *machine);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEATS = 5 };
+enum { REPEATS = 5, COPIES = 8 };
 
 static int compare(const void *a, const void *b) {
     double left = *(const double *)a, right = *(const double *)b;
@@ -43,9 +43,35 @@ done:
 }
 
 typedef struct subject {
-    aq_tensor a, b, c; /* [n, n] */
+    aq_tensor a, b, c; /* equal shapes */
     aq_precision precision;
 } subject;
+
+static void subject_free(subject *self) {
+    aq_tensor_free(&self->a);
+    aq_tensor_free(&self->b);
+    aq_tensor_free(&self->c);
+}
+
+/* Several, so that waiting for the end does not count. */
+static aq_status copy(void *state) {
+    subject *self = state;
+    for (int i = 0; i < COPIES; i++) AQ_TRY(aq_tensor_copy(&self->a, &self->c));
+    return AQ_OK;
+}
+
+static aq_status measure_copies(aq_backend *backend, size_t count, double *rate) {
+    subject self = {0};
+    aq_status status;
+    double seconds = 0;
+    AQ_STEP(aq_tensor_zeros(backend, AQ_F32, AQ_DIMS(count), &self.a));
+    AQ_STEP(aq_tensor_new(backend, AQ_F32, AQ_DIMS(count), &self.c));
+    AQ_STEP(aq_time_median(backend, copy, &self, REPEATS, &seconds));
+    *rate = 2.0 * COPIES * (double)aq_tensor_bytes(&self.a) / seconds;
+done:
+    subject_free(&self);
+    return status;
+}
 
 static aq_status multiply(void *state) {
     subject *self = state;
@@ -53,13 +79,8 @@ static aq_status multiply(void *state) {
     return aq_matmul(&self->a, &self->b, &how, &self->c);
 }
 
-static aq_status copy(void *state) {
-    subject *self = state;
-    return aq_tensor_copy(&self->a, &self->c);
-}
-
-static aq_status product_rate(aq_backend *backend, subject *self, aq_precision precision,
-                              double *rate) {
+static aq_status measure_product(aq_backend *backend, subject *self, aq_precision precision,
+                                 double *rate) {
     double seconds = 0, n = (double)self->a.shape[0];
     self->precision = precision;
     AQ_TRY(aq_time_median(backend, multiply, self, REPEATS, &seconds));
@@ -67,25 +88,22 @@ static aq_status product_rate(aq_backend *backend, subject *self, aq_precision p
     return AQ_OK;
 }
 
-static aq_status measure(aq_backend *backend, size_t n, subject *self, aq_machine *machine) {
-    double seconds = 0;
-    AQ_TRY(aq_synthetic_normal(backend, AQ_DIMS(n, n), 1, 0, &self->a));
-    AQ_TRY(aq_synthetic_normal(backend, AQ_DIMS(n, n), 1, 1, &self->b));
-    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(n, n), &self->c));
-    AQ_TRY(aq_time_median(backend, copy, self, REPEATS, &seconds));
-    machine->copy = 2 * (double)aq_tensor_bytes(&self->a) / seconds;
-    AQ_TRY(product_rate(backend, self, AQ_PRECISE, &machine->precise));
-    AQ_TRY(product_rate(backend, self, AQ_FAST, &machine->fast));
+static aq_status measure_products(aq_backend *backend, size_t n, aq_machine *machine) {
+    subject self = {0};
+    aq_status status;
+    AQ_STEP(aq_synthetic_normal(backend, AQ_DIMS(n, n), 1, 0, &self.a));
+    AQ_STEP(aq_synthetic_normal(backend, AQ_DIMS(n, n), 1, 1, &self.b));
+    AQ_STEP(aq_tensor_new(backend, AQ_F32, AQ_DIMS(n, n), &self.c));
+    AQ_STEP(measure_product(backend, &self, AQ_PRECISE, &machine->precise));
+    AQ_STEP(measure_product(backend, &self, AQ_FAST, &machine->fast));
     machine->half = machine->fast;
-    return AQ_OK;
+done:
+    subject_free(&self);
+    return status;
 }
 
 aq_status aq_machine_measure(aq_backend *backend, aq_machine *machine) {
     bool cuda = strcmp(aq_backend_name(backend), "cuda") == 0;
-    subject self = {0};
-    aq_status status = measure(backend, cuda ? 8192 : 1024, &self, machine);
-    aq_tensor_free(&self.a);
-    aq_tensor_free(&self.b);
-    aq_tensor_free(&self.c);
-    return status;
+    AQ_TRY(measure_copies(backend, (size_t)1 << (cuda ? 28 : 24), &machine->copy));
+    return measure_products(backend, cuda ? 8192 : 1024, machine);
 }

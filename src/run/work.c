@@ -10,6 +10,13 @@ double aq_work_floor(const aq_work *work, const aq_machine *machine) {
     return fmax(arithmetic, fmax(comparisons, work->bytes / machine->copy));
 }
 
+aq_work aq_work_times(const aq_work *work, double times) {
+    return (aq_work){.products = times * work->products,
+                     .halves = times * work->halves,
+                     .scores = times * work->scores,
+                     .bytes = times * work->bytes};
+}
+
 aq_work aq_work_kmeans(const aq_scheme *scheme, size_t out, size_t in) {
     double weights = (double)out * (double)in, entries = (double)aq_entries_of(scheme);
     double vector = (double)aq_vector_of(scheme);
@@ -27,10 +34,9 @@ aq_work aq_work_codes(const aq_scheme *scheme, size_t out, size_t in, int beam) 
     return work;
 }
 
-aq_work aq_work_codebooks(size_t out, size_t in, int steps) {
+aq_work aq_work_codebooks(size_t out, size_t in) {
     double weights = (double)out * (double)in;
-    return (aq_work){.products = 2.0 * steps * weights * (double)in,
-                     .bytes = sizeof(float) * weights * steps};
+    return (aq_work){.products = 2 * weights * (double)in, .bytes = sizeof(float) * weights};
 }
 
 static double block_weights(const aq_model_shape *shape) {

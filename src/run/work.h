@@ -28,6 +28,9 @@ typedef struct aq_work {
     double bytes;
 } aq_work;
 
+/* The work of doing it `times` times. */
+aq_work aq_work_times(const aq_work *work, double times);
+
 double aq_work_floor(const aq_work *work, const aq_machine *machine);
 
 /* An assignment of one codebook and new means: each of out * in / d vectors against 2^B entries. */
@@ -37,8 +40,8 @@ aq_work aq_work_kmeans(const aq_scheme *scheme, size_t out, size_t in);
  * behind every group, which half of the columns still need on average. */
 aq_work aq_work_codes(const aq_scheme *scheme, size_t out, size_t in, int beam);
 
-/* `steps` gradients: one product of [out, in] and [in, in] each. */
-aq_work aq_work_codebooks(size_t out, size_t in, int steps);
+/* A step on the codebooks: one product of [out, in] and [in, in] for the gradient. */
+aq_work aq_work_codebooks(size_t out, size_t in);
 
 /* Passes of one sequence through a block: products of all linears, and attention that sees half of
  * the pairs (two products forward, five backward). */

@@ -212,6 +212,20 @@ succeeds '"stop_round": 1, "stop_error": 0\.' "${layer[@]}" --rounds 2 --toleran
 succeeds 'the rule stops here' "${layer[@]}" --beam 2 --out-group 2 --group 4 --scheme 1x3
 fails '--rounds' "${layer[@]}" --tolerance 0
 fails 'does not divide' "${layer[@]}" --group 7
+shaped=(bench layer --shape 64x128 --backend cpu --repeat 2 --kmeans-iterations 3 --scheme)
+succeeds '^k-means, one start  .* FLOP .*%$' "${shaped[@]}" 2x4
+succeeds '^peak memory: ' "${shaped[@]}" 2x4
+succeeds '"round_errors": \[0\.[0-9]+, 0\.[0-9]+, 0\.[0-9]+\],.*"phase": "code pass", "seconds": [0-9.e-]+, "rate": [0-9.e+]+, "unit": "FLOP", "floor_seconds": [0-9.e-]+, "fraction_of_floor": [0-9.e-]+\}\], "peak_memory": [0-9]+\}$' \
+  "${shaped[@]}" 1x3 --rounds 3 --json
+fails 'OUTxIN such as 4096x4096' bench layer --shape 64by128
+fails 'OUTxIN such as 4096x4096' bench layer --shape 64x128x2
+fails '100 columns' bench layer --shape 64x100
+fails '65536 entries' "${shaped[@]}" 1x16
+fails 'give one' "${layer[@]}" --shape 64x128
+fails '--repeat: expected an integer from 1' bench layer --shape 64x128 --repeat 0
+fails 'NAME is missing' bench tune
+fails 'expected one of llama-2-7b, llama-2-70b' bench tune --shape gpt
+fails '--seqlen: expected an integer' bench tune --shape llama-2-7b --seqlen one
 
 ((failures == 0)) && echo "all as expected"
 exit $((failures > 0))
