@@ -6,7 +6,7 @@
 
 double aq_work_floor(const aq_work *work, const aq_machine *machine) {
     double arithmetic = work->products / machine->fast + work->halves / machine->half;
-    double comparisons = work->scores / (machine->precise / 4);
+    double comparisons = work->scores / (machine->precise / 2);
     return fmax(arithmetic, fmax(comparisons, work->bytes / machine->copy));
 }
 
@@ -20,7 +20,7 @@ aq_work aq_work_times(const aq_work *work, double times) {
 aq_work aq_work_kmeans(const aq_scheme *scheme, size_t out, size_t in) {
     double weights = (double)out * (double)in, entries = (double)aq_entries_of(scheme);
     double vector = (double)aq_vector_of(scheme);
-    return (aq_work){.products = 2 * weights * entries,
+    return (aq_work){.halves = 2 * weights * entries,
                      .scores = weights / vector * entries,
                      .bytes = weights * sizeof(float)};
 }
@@ -29,7 +29,8 @@ aq_work aq_work_codes(const aq_scheme *scheme, size_t out, size_t in, int beam) 
     aq_work work = aq_work_kmeans(scheme, out, in);
     double searches = (double)scheme->codebooks * beam;
     double residual = (double)out * (double)in * (double)in;
-    work.products = searches * work.products + (2 + beam) * residual;
+    work.products = (2 + beam) * residual;
+    work.halves *= searches;
     work.scores *= searches;
     return work;
 }

@@ -1,10 +1,9 @@
 /* The work of each phase, counted from shapes, and the seconds that a machine cannot go below.
  *
- * A floor counts what has to be done whatever the program does: every product at the machine's
- * measured rate of products, every comparison of a score (one minimum, which a GPU issues at half
- * the rate of a float32 product and sum, so at a quarter of its FLOP), every byte that has to be
- * read or written at its rate of copies. What can go on at the same time counts once: a floor is
- * the largest of the three.
+ * A floor counts what has to be done whatever the program does: products at the measured rate of
+ * products, comparisons of scores at one instruction of a float32 lane each (half the FLOP of
+ * float32 products, which count two in one instruction), bytes at the measured rate of copies.
+ * These three can go on at the same time: a floor is the largest of them.
  */
 #ifndef AQ_RUN_WORK_H
 #define AQ_RUN_WORK_H
@@ -22,8 +21,8 @@ typedef struct aq_machine {
 } aq_machine;
 
 typedef struct aq_work {
-    double products; /* FLOP of score and gradient products: TF32 */
-    double halves;   /* FLOP that bfloat16 products may do */
+    double products; /* FLOP of products that need TF32: gradients and residuals of layers */
+    double halves;   /* FLOP of products that 16-bit numbers may do: scores, passes of blocks */
     double scores;   /* candidates compared */
     double bytes;
 } aq_work;
