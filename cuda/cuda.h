@@ -106,10 +106,10 @@ aq_status cuda_conjugate_step(const aq_conjugate *state, const aq_tensor *produc
 aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                          aq_tensor *first, aq_tensor *second, aq_tensor *largest);
 
-aq_status cuda_search_group(const aq_group_search *search);
-aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                               const aq_tensor *ancestors, const aq_tensor *old_residual,
-                               aq_tensor *residual);
+aq_status cuda_search_groups(const aq_group_search *search);
+aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram,
+                               const aq_group_run *run, const aq_tensor *origins,
+                               const aq_tensor *old_residual, aq_tensor *residual);
 aq_status cuda_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
                           const aq_tensor *losses, const uint32_t *group_order, aq_tensor *codes);
 

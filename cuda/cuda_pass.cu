@@ -1,77 +1,64 @@
 #include "launch.h"
 
-struct update_args {
-    const float *delta, *gram_rows, *old;
-    const uint8_t *ancestors;
-    float *residual;
-    size_t count, columns; /* lines of the residual: rows * beam * o */
-    unsigned beam, lines, span;
+struct run_columns {
+    uint32_t groups[AQ_MAX_RUN];
+    size_t width;
+
+    __device__ size_t operator[](size_t l) const {
+        return groups[l / width] * width + l % width;
+    }
 };
 
-constexpr unsigned update_threads = 128;
-constexpr unsigned update_lines = 8; /* of the residual a block treats: they share the Gram rows */
-
-/* The line of the old residual that line n of the new one comes from. */
-static __device__ inline size_t source_line(const update_args &args, size_t n) {
-    size_t hypothesis = n / args.lines, row = hypothesis / args.beam;
-    return (row * args.beam + args.ancestors[hypothesis]) * args.lines + n % args.lines;
+/* Row l of `rows` [columns, in] is that of the run's column l. */
+static aq_status gather_rows(const cuda_state *state, const aq_tensor *gram,
+                             const aq_group_run *run, float *rows) {
+    run_columns columns = {};
+    columns.width = run->width;
+    for (size_t t = 0; t < run->count; t++) columns.groups[t] = run->groups[t];
+    const float *values = cuda_floats(gram);
+    size_t in = gram->shape[1];
+    return cuda_each(state, run->count * run->width * in,
+                     [=] __device__(size_t i) { rows[i] = values[columns[i / in] * in + i % in]; });
 }
 
-/* Adds delta's line to a sum over the group's Gram rows; a line that did not change adds nothing,
- * and in place there is then nothing to do. */
-template <unsigned Span>
-static __device__ void update_line(const update_args &args, size_t n, size_t column,
-                                   const float *gram) {
-    unsigned span = Span ? Span : args.span;
-    const float *delta = args.delta + n * span;
-    bool changed = args.old != args.residual;
-    for (unsigned l = 0; l < span; l++) changed |= delta[l] != 0;
-    if (!changed) return;
-    float sum = args.old[source_line(args, n) * args.columns + column];
-    for (unsigned l = 0; l < span; l++)
-        sum = fmaf(delta[l], Span ? gram[l] : args.gram_rows[l * args.columns + column], sum);
-    args.residual[n * args.columns + column] = sum;
+/* Every hypothesis gets its origin's residual. */
+static aq_status copy_origins(const cuda_state *state, const aq_tensor *origins,
+                              const aq_tensor *old_residual, aq_tensor *residual) {
+    const float *source = cuda_floats(old_residual);
+    const uint8_t *origin = static_cast<const uint8_t *>(origins->data);
+    float *target = cuda_floats(residual);
+    size_t beam = residual->shape[1], held = old_residual->shape[1];
+    size_t size = residual->shape[2] * residual->shape[3];
+    return cuda_each(state, residual->shape[0] * beam * size, [=] __device__(size_t i) {
+        size_t place = i / size;
+        target[i] = source[(place / beam * held + origin[place]) * size + i % size];
+    });
 }
 
-/* One thread a column and a run of lines; Span 0: groups of any size, read where they lie. */
-template <unsigned Span>
-__global__ void __launch_bounds__(update_threads) update_kernel(update_args args) {
-    size_t column = (size_t)blockIdx.y * update_threads + threadIdx.x;
-    if (column >= args.columns) return;
-    float gram[Span ? Span : 1];
-    if constexpr (Span > 0)
-        for (unsigned l = 0; l < Span; l++) gram[l] = args.gram_rows[l * args.columns + column];
-    size_t first = (size_t)blockIdx.x * update_lines, last = first + update_lines;
-    for (size_t n = first; n < last && n < args.count; n++)
-        update_line<Span>(args, n, column, gram);
-}
-
-aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                               const aq_tensor *ancestors, const aq_tensor *old_residual,
-                               aq_tensor *residual) {
+/* Columns of all groups of a run at once are enough for a product. */
+aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram,
+                               const aq_group_run *run, const aq_tensor *origins,
+                               const aq_tensor *old_residual, aq_tensor *residual) {
     const cuda_state *state = cuda_state_of(residual);
-    update_args args = {};
-    args.delta = cuda_floats(delta);
-    args.gram_rows = cuda_floats(gram_rows);
-    args.old = cuda_floats(old_residual);
-    args.ancestors = static_cast<const uint8_t *>(ancestors->data);
-    args.residual = cuda_floats(residual);
-    args.columns = gram_rows->shape[1];
-    args.beam = (unsigned)delta->shape[1];
-    args.lines = (unsigned)delta->shape[2];
-    args.span = (unsigned)delta->shape[3];
-    args.count = delta->shape[0] * args.beam * args.lines;
-    size_t runs = (args.count + update_lines - 1) / update_lines;
-    size_t strips = (args.columns + update_threads - 1) / update_threads;
-    AQ_REQUIRE(runs <= 0x7fffffff && strips <= 65535, AQ_UNSUPPORTED,
-               "a residual of %zu lines of %zu columns", args.count, args.columns);
-    dim3 grid((unsigned)runs, (unsigned)strips);
-    if (args.span == 8)
-        update_kernel<8><<<grid, update_threads, 0, state->stream>>>(args);
-    else
-        update_kernel<0><<<grid, update_threads, 0, state->stream>>>(args);
-    CUDA_TRY(cudaGetLastError());
-    return AQ_OK;
+    size_t columns = run->count * run->width, in = gram->shape[1];
+    cuda_scratch scratch(state);
+    float *rows;
+    AQ_TRY(scratch.take(columns * in, &rows));
+    AQ_TRY(gather_rows(state, gram, run, rows));
+    if (residual->data != old_residual->data)
+        AQ_TRY(copy_origins(state, origins, old_residual, residual));
+    cuda_gemm gemm = {};
+    gemm.m = aq_tensor_count(delta) / columns;
+    gemm.n = in;
+    gemm.k = columns;
+    gemm.batch = 1;
+    gemm.a = cuda_floats(delta);
+    gemm.b = rows;
+    gemm.c = cuda_floats(residual);
+    gemm.row_a = columns;
+    gemm.row_b = gemm.row_c = in;
+    gemm.alpha = gemm.beta = 1;
+    return cuda_gemm_run(state, &gemm);
 }
 
 struct trace_args {
@@ -114,9 +101,8 @@ aq_status cuda_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
     uint32_t *order;
     AQ_TRY(scratch.take(args.groups, &order));
     args.group_order = order;
-    /* The caller's array may go as soon as this returns. */
+    /* Pageable memory: it has been read when this returns. */
     CUDA_TRY(cudaMemcpyAsync(order, group_order, args.groups * sizeof *order,
                              cudaMemcpyHostToDevice, state->stream));
-    CUDA_TRY(cudaStreamSynchronize(state->stream));
     return cuda_each(state, args.rows, [=] __device__(size_t row) { trace_row(args, row); });
 }

@@ -1,5 +1,5 @@
 /* What the kernels of the code search share: the loss of a proposal and the order of proposals.
- * CUDA C++ only. Letters as in tensor/ops.h; `width` is o * g.
+ * CUDA C++ only. Letters as in tensor/ops.h; `width` is o * g, `columns` those of the run.
  */
 #ifndef AQ_CUDA_SEARCH_H
 #define AQ_CUDA_SEARCH_H
@@ -7,21 +7,34 @@
 #include "launch.h"
 
 constexpr unsigned search_most_books = 64;
+constexpr size_t search_granted = 48 << 10; /* bytes of shared memory that need no asking */
 
 /* aq_group_search without its tensors. */
 struct search_args {
     const uint16_t *codes;
-    const float *codebooks, *scales, *norms, *residual;
-    const float *gram; /* H[J, J]; lines `columns` apart */
+    const float *codebooks, *scales, *residual;
+    const float *norms; /* [steps, M, K] */
+    const float *gram;  /* H of the run's columns, [columns, columns] */
     float *losses, *delta;
-    uint8_t *ancestors;
+    uint8_t *ancestors, *origins;
     uint16_t *choices;
-    size_t rows, columns, groups, group;
-    unsigned books, entries, lines, span, width, beam;
-    uint8_t order[search_most_books];
+    size_t rows, groups, in;
+    unsigned steps, books, entries, lines, span, width, columns, beam;
+    unsigned held;                                 /* hypotheses that the residual has */
+    uint32_t group[AQ_MAX_RUN];                    /* of a step */
+    uint8_t order[AQ_MAX_RUN * search_most_books]; /* [steps, M] */
 
     __device__ const float *entry(unsigned m, unsigned k) const {
         return codebooks + ((size_t)m * entries + k) * width;
+    }
+
+    __device__ const float *norms_of(unsigned step, unsigned m) const {
+        return norms + ((size_t)step * books + m) * entries;
+    }
+
+    /* Column l of the run, in the whole residual. */
+    __device__ size_t column(unsigned l) const {
+        return (size_t)group[l / span] * span + l % span;
     }
 };
 
@@ -45,15 +58,14 @@ static __device__ inline float search_offset(const search_args &args, size_t row
            args.scales[row] * args.entry(m, first[m])[i];
 }
 
-/* Element i of 2 s v = 2 s (R_J + H_JJ offset); `source` is the hypothesis (row * beam + ancestor)
- * whose residual counts. */
-static __device__ inline float search_pull(const search_args &args, size_t source, size_t row,
-                                           const float *offset, unsigned i) {
-    unsigned line = i / args.span, column = i % args.span;
-    float v = args.residual[(source * args.lines + line) * args.columns + args.group * args.span +
-                            column];
+/* Element i of 2 s v = 2 s (R_J + H_JJ offset), R the residual [o, columns] in the run's columns.
+ */
+static __device__ inline float search_pull(const search_args &args, unsigned step, size_t row,
+                                           const float *residual, const float *offset, unsigned i) {
+    unsigned line = i / args.span, first = step * args.span, column = first + i % args.span;
+    float v = residual[line * args.columns + column];
     for (unsigned l = 0; l < args.span; l++)
-        v = fmaf(args.gram[column * args.columns + l], offset[line * args.span + l], v);
+        v = fmaf(args.gram[column * args.columns + first + l], offset[line * args.span + l], v);
     return 2 * args.scales[row] * v;
 }
 
@@ -95,9 +107,9 @@ template <> struct entry_values<0> {
 
 /* s^2 n(e) + 2 s e.v */
 template <unsigned Width>
-static __device__ float search_score(const search_args &args, size_t row, unsigned m, unsigned k,
-                                     const float *pull) {
-    float norm = args.scales[row] * args.scales[row] * args.norms[(size_t)m * args.entries + k];
+static __device__ float search_score(const search_args &args, unsigned step, size_t row, unsigned m,
+                                     unsigned k, const float *pull) {
+    float norm = args.scales[row] * args.scales[row] * args.norms_of(step, m)[k];
     return entry_values<Width>(args, m, k).dot(pull, norm);
 }
 
@@ -141,5 +153,12 @@ static __device__ inline uint64_t block_least(uint64_t key) {
     __syncthreads();
     return key;
 }
+
+/* ---- runs over large codebooks (cuda_search_large.cu) ---- */
+
+/* Whether there is a way of their own for them. */
+bool search_is_large(const search_args &args);
+
+aq_status search_large(const cuda_state *state, const search_args &args);
 
 #endif

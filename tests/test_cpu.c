@@ -137,30 +137,28 @@ static uint64_t work_coded(aq_backend *backend) {
     return sum;
 }
 
-/* One group of a code pass with four hypotheses a row. */
+/* A run of two groups of a code pass with four hypotheses a row. */
 static uint64_t work_search(aq_backend *backend) {
     enum { ROWS = 61, IN = 72, BEAM = 4 };
-    const int codebook_order[2] = {1, 0};
+    const uint8_t codebook_orders[4] = {1, 0, 0, 1};
+    const uint32_t groups[2] = {5, 2};
+    const aq_group_run run = {groups, 2, 8};
     aq_coded coded = {.scheme = {2, 5, 8, 1},
                       .codes = zeros(backend, AQ_U16, AQ_DIMS(ROWS, IN / 8, 2)),
                       .codebooks = normal(backend, AQ_DIMS(2, 32, 1, 8), 1),
                       .scales = normal(backend, AQ_DIMS(ROWS), 2)};
-    aq_tensor gram = normal(backend, AQ_DIMS(IN, IN), 3),
-              norms = zeros(backend, AQ_F32, AQ_DIMS(2, 32));
+    aq_tensor gram = normal(backend, AQ_DIMS(IN, IN), 3);
     aq_tensor old = normal(backend, AQ_DIMS(ROWS, BEAM, 1, IN), 4),
               residual = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, IN));
     aq_tensor losses = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM)),
-              ancestors = zeros(backend, AQ_U8, AQ_DIMS(ROWS, BEAM));
-    aq_tensor choices = zeros(backend, AQ_U16, AQ_DIMS(ROWS, BEAM, 2)),
-              delta = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, 8));
-    aq_tensor blocks = aq_tensor_reshape(&coded.codebooks, AQ_DIMS(64, 1, 8)),
-              all = aq_tensor_reshape(&norms, AQ_DIMS(64));
-    aq_tensor gram_rows = aq_tensor_rows(&gram, 16, 8);
-    AQ_CHECK(aq_entry_norms(&blocks, &gram, 16, &all));
-    AQ_CHECK(aq_search_group(&(aq_group_search){&coded, &gram, &norms, &old, codebook_order, 2,
-                                                &losses, &ancestors, &choices, &delta}));
-    AQ_CHECK(aq_residual_update(&delta, &gram_rows, &ancestors, &old, &residual));
-    aq_tensor *const results[] = {&norms, &residual, &losses, &ancestors, &choices, &delta};
+              ancestors = zeros(backend, AQ_U8, AQ_DIMS(2, ROWS, BEAM));
+    aq_tensor choices = zeros(backend, AQ_U16, AQ_DIMS(2, ROWS, BEAM, 2)),
+              origins = zeros(backend, AQ_U8, AQ_DIMS(ROWS, BEAM)),
+              delta = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, 16));
+    AQ_CHECK(aq_search_groups(&(aq_group_search){&coded, &gram, &old, run, codebook_orders, &losses,
+                                                 &ancestors, &choices, &origins, &delta}));
+    AQ_CHECK(aq_residual_update(&delta, &gram, &run, &origins, &old, &residual));
+    aq_tensor *const results[] = {&residual, &losses, &ancestors, &choices, &origins, &delta};
     uint64_t sum = 0;
     for (int i = 0; i < 6; i++) sum = mix_bytes(sum, results[i]);
     aq_tensor *const rest[] = {&coded.codes, &coded.codebooks, &coded.scales, &gram, &old};

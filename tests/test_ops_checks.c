@@ -146,43 +146,50 @@ static void solvers_need_equal_counts(void) {
     free_all();
 }
 
-static void searches_need_a_permutation_a_group_and_a_beam(void) {
+static void searches_need_a_permutation_groups_and_a_beam(void) {
     enum { BEAM = AQ_MAX_BEAM + 1 };
     aq_coded coded = reference_coded((aq_scheme){2, 2, 4, 1}, 3, 8, 1);
-    const int order[2] = {0, 1}, twice[2] = {1, 1}, past[2] = {0, 2};
+    const uint8_t order[2] = {0, 1}, twice[2] = {1, 1}, past[2] = {0, 2};
+    const uint32_t last[1] = {1}, none[1] = {2};
     aq_group_search search = {.coded = &coded,
                               .gram = zeros(AQ_F32, AQ_DIMS(8, 8)),
-                              .norms = zeros(AQ_F32, AQ_DIMS(2, 4)),
                               .residual = zeros(AQ_F32, AQ_DIMS(3, 1, 1, 8)),
-                              .codebook_order = twice,
+                              .run = {.groups = none, .count = 1, .width = 4},
+                              .codebook_orders = twice,
                               .losses = zeros(AQ_F32, AQ_DIMS(3, 1)),
-                              .ancestors = zeros(AQ_U8, AQ_DIMS(3, 1)),
-                              .choices = zeros(AQ_U16, AQ_DIMS(3, 1, 2)),
+                              .ancestors = zeros(AQ_U8, AQ_DIMS(1, 3, 1)),
+                              .choices = zeros(AQ_U16, AQ_DIMS(1, 3, 1, 2)),
+                              .origins = zeros(AQ_U8, AQ_DIMS(3, 1)),
                               .delta = zeros(AQ_F32, AQ_DIMS(3, 1, 1, 4))};
-    AQ_CHECK_FAILS(aq_search_group(&search), AQ_INVALID, "comes twice");
-    search.codebook_order = past;
-    AQ_CHECK_FAILS(aq_search_group(&search), AQ_INVALID, "codebook 2 of 2");
-    search.codebook_order = order;
-    search.group = 2;
-    AQ_CHECK_FAILS(aq_search_group(&search), AQ_SHAPE, "group 2 of 2");
-    search.group = 1;
-    AQ_CHECK(aq_search_group(&search));
+    AQ_CHECK_FAILS(aq_search_groups(&search), AQ_SHAPE, "group 2 of 2");
+    search.run.groups = last;
+    AQ_CHECK_FAILS(aq_search_groups(&search), AQ_INVALID, "comes twice");
+    search.codebook_orders = past;
+    AQ_CHECK_FAILS(aq_search_groups(&search), AQ_INVALID, "codebook 2 of 2");
+    search.codebook_orders = order;
+    AQ_CHECK(aq_search_groups(&search));
     search.residual = zeros(AQ_F32, AQ_DIMS(3, BEAM, 1, 8));
     search.losses = zeros(AQ_F32, AQ_DIMS(3, BEAM));
-    search.ancestors = zeros(AQ_U8, AQ_DIMS(3, BEAM));
-    search.choices = zeros(AQ_U16, AQ_DIMS(3, BEAM, 2));
+    search.ancestors = zeros(AQ_U8, AQ_DIMS(1, 3, BEAM));
+    search.choices = zeros(AQ_U16, AQ_DIMS(1, 3, BEAM, 2));
+    search.origins = zeros(AQ_U8, AQ_DIMS(3, BEAM));
     search.delta = zeros(AQ_F32, AQ_DIMS(3, BEAM, 1, 4));
-    AQ_CHECK_FAILS(aq_search_group(&search), AQ_SHAPE, "a beam of 17, expected 1 to 16");
+    AQ_CHECK_FAILS(aq_search_groups(&search), AQ_SHAPE, "a beam of 17, expected 1 to 16");
     reference_coded_free(&coded);
     free_all();
 }
 
-static void residuals_of_a_beam_are_not_updated_in_place(void) {
-    aq_tensor *delta = zeros(AQ_F32, AQ_DIMS(3, 2, 1, 4)), *gram = zeros(AQ_F32, AQ_DIMS(4, 8));
-    aq_tensor *ancestors = zeros(AQ_U8, AQ_DIMS(3, 2));
+static void residuals_are_moved_on_by_different_groups_and_in_place_without_a_beam(void) {
+    const uint32_t groups[2] = {1, 1};
+    const aq_group_run one = {.groups = groups, .count = 1, .width = 4},
+                       twice = {.groups = groups, .count = 2, .width = 4};
+    aq_tensor *delta = zeros(AQ_F32, AQ_DIMS(3, 2, 1, 4)), *gram = zeros(AQ_F32, AQ_DIMS(8, 8));
+    aq_tensor *origins = zeros(AQ_U8, AQ_DIMS(3, 2));
     aq_tensor *residual = zeros(AQ_F32, AQ_DIMS(3, 2, 1, 8));
-    AQ_CHECK_FAILS(aq_residual_update(delta, gram, ancestors, residual, residual), AQ_INVALID,
+    AQ_CHECK_FAILS(aq_residual_update(delta, gram, &one, origins, residual, residual), AQ_INVALID,
                    "in place with a beam of 2");
+    AQ_CHECK_FAILS(aq_residual_update(delta, gram, &twice, origins, residual, residual), AQ_INVALID,
+                   "group 1 comes twice in a run");
     free_all();
 }
 
@@ -228,17 +235,18 @@ static void norms_and_rotations_name_their_shapes(void) {
 }
 
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {AQ_CASE(products_name_both_shapes),
-                                    AQ_CASE(empty_tensors_are_refused),
-                                    AQ_CASE(tensors_of_two_backends_do_not_mix),
-                                    AQ_CASE(elements_need_equal_counts_and_known_types),
-                                    AQ_CASE(clusters_need_fitting_shapes),
-                                    AQ_CASE(coded_weights_must_fit_their_scheme),
-                                    AQ_CASE(solvers_need_equal_counts),
-                                    AQ_CASE(searches_need_a_permutation_a_group_and_a_beam),
-                                    AQ_CASE(residuals_of_a_beam_are_not_updated_in_place),
-                                    AQ_CASE(a_trace_names_the_group_that_is_not_there),
-                                    AQ_CASE(attention_needs_its_heads),
-                                    AQ_CASE(norms_and_rotations_name_their_shapes)};
+    static const aq_case cases[] = {
+        AQ_CASE(products_name_both_shapes),
+        AQ_CASE(empty_tensors_are_refused),
+        AQ_CASE(tensors_of_two_backends_do_not_mix),
+        AQ_CASE(elements_need_equal_counts_and_known_types),
+        AQ_CASE(clusters_need_fitting_shapes),
+        AQ_CASE(coded_weights_must_fit_their_scheme),
+        AQ_CASE(solvers_need_equal_counts),
+        AQ_CASE(searches_need_a_permutation_groups_and_a_beam),
+        AQ_CASE(residuals_are_moved_on_by_different_groups_and_in_place_without_a_beam),
+        AQ_CASE(a_trace_names_the_group_that_is_not_there),
+        AQ_CASE(attention_needs_its_heads),
+        AQ_CASE(norms_and_rotations_name_their_shapes)};
     return aq_test_backend_main("ops: checks", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -13,6 +13,7 @@ typedef struct pass {
     aq_tensor weight, gram;
     size_t rows, groups, books, beam, out, in;
     aq_tensor residual, next_residual, losses, delta;
+    aq_tensor origins;            /* [rows, beam] */
     aq_tensor ancestors, choices; /* of all steps: [groups, rows, beam(, M)] */
     uint32_t *group_order;        /* [groups] */
 } pass;
@@ -69,7 +70,7 @@ static pass pass_new(aq_scheme scheme, size_t out, size_t in, size_t beam) {
               .in = in};
     start_pass(&p);
     p.next_residual = new_tensor(AQ_F32, AQ_DIMS(p.rows, beam, lines, in));
-    p.delta = new_tensor(AQ_F32, AQ_DIMS(p.rows, beam, lines, width));
+    p.origins = new_tensor(AQ_U8, AQ_DIMS(p.rows, beam));
     p.ancestors = new_tensor(AQ_U8, AQ_DIMS(p.groups, p.rows, beam));
     p.choices = new_tensor(AQ_U16, AQ_DIMS(p.groups, p.rows, beam, p.books));
     p.group_order = malloc(p.groups * sizeof *p.group_order);
@@ -78,47 +79,40 @@ static pass pass_new(aq_scheme scheme, size_t out, size_t in, size_t beam) {
 }
 
 static void pass_free(pass *p) {
-    aq_tensor *const all[] = {&p->weight, &p->gram,  &p->residual,  &p->next_residual,
-                              &p->losses, &p->delta, &p->ancestors, &p->choices};
+    aq_tensor *const all[] = {&p->weight, &p->gram,    &p->residual,  &p->next_residual, &p->losses,
+                              &p->delta,  &p->origins, &p->ancestors, &p->choices};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) aq_tensor_free(all[i]);
     reference_coded_free(&p->coded);
     free(p->group_order);
 }
 
-/* Searches the group of step t and brings the residuals up to date. */
-static void pass_step(pass *p, size_t t, const int *codebook_order) {
-    size_t group = p->group_order[t], width = p->in / p->groups,
-           entries = p->coded.codebooks.shape[1];
-    const size_t *shape = p->coded.codebooks.shape;
-    aq_tensor norms = new_tensor(AQ_F32, AQ_DIMS(p->books, entries));
-    aq_tensor all_norms = aq_tensor_reshape(&norms, AQ_DIMS(p->books * entries));
-    aq_tensor all =
-        aq_tensor_reshape(&p->coded.codebooks, AQ_DIMS(p->books * entries, shape[2], shape[3]));
-    AQ_CHECK(aq_entry_norms(&all, &p->gram, group * width, &all_norms));
-    aq_tensor ancestors = aq_tensor_rows(&p->ancestors, t, 1),
-              choices = aq_tensor_rows(&p->choices, t, 1);
-    ancestors = aq_tensor_reshape(&ancestors, AQ_DIMS(p->rows, p->beam));
-    choices = aq_tensor_reshape(&choices, AQ_DIMS(p->rows, p->beam, p->books));
-    AQ_CHECK(aq_search_group(&(aq_group_search){.coded = &p->coded,
-                                                .gram = &p->gram,
-                                                .norms = &norms,
-                                                .residual = &p->residual,
-                                                .codebook_order = codebook_order,
-                                                .group = group,
-                                                .losses = &p->losses,
-                                                .ancestors = &ancestors,
-                                                .choices = &choices,
-                                                .delta = &p->delta}));
-    aq_tensor gram_rows = aq_tensor_rows(&p->gram, group * width, width);
+/* Searches the groups of steps t to t + count - 1, each in the same order of codebooks, and brings
+ * the residuals up to date. */
+static void pass_run(pass *p, size_t t, size_t count, const uint8_t *codebook_order) {
+    uint8_t orders[AQ_MAX_RUN * 3];
+    for (size_t i = 0; i < count; i++) memcpy(orders + i * p->books, codebook_order, p->books);
+    const aq_group_run run = {p->group_order + t, count, p->in / p->groups};
+    aq_tensor ancestors = aq_tensor_rows(&p->ancestors, t, count),
+              choices = aq_tensor_rows(&p->choices, t, count);
+    aq_tensor_free(&p->delta);
+    p->delta = new_tensor(AQ_F32, AQ_DIMS(p->rows, p->beam, p->out / p->rows, count * run.width));
+    AQ_CHECK(aq_search_groups(&(aq_group_search){.coded = &p->coded,
+                                                 .gram = &p->gram,
+                                                 .residual = &p->residual,
+                                                 .run = run,
+                                                 .codebook_orders = orders,
+                                                 .losses = &p->losses,
+                                                 .ancestors = &ancestors,
+                                                 .choices = &choices,
+                                                 .origins = &p->origins,
+                                                 .delta = &p->delta}));
     bool in_place = p->beam == 1;
-    AQ_CHECK(aq_residual_update(&p->delta, &gram_rows, &ancestors, &p->residual,
+    AQ_CHECK(aq_residual_update(&p->delta, &p->gram, &run, &p->origins, &p->residual,
                                 in_place ? &p->residual : &p->next_residual));
-    if (!in_place) {
-        aq_tensor old = p->residual;
-        p->residual = p->next_residual;
-        p->next_residual = old;
-    }
-    aq_tensor_free(&norms);
+    if (in_place) return;
+    aq_tensor old = p->residual;
+    p->residual = p->next_residual;
+    p->next_residual = old;
 }
 
 /* ---- the exhaustive search ---- */
@@ -214,11 +208,11 @@ static void exhaust_codebook(exhaustive *search, size_t row, size_t place) {
     free(all);
 }
 
-static void exhaust_group(exhaustive *search, size_t group, const int *codebook_order) {
+static void exhaust_group(exhaustive *search, size_t group, const uint8_t *codebook_order) {
     const pass *p = search->p;
     for (size_t row = 0; row < p->rows; row++)
         for (size_t m = 0; m < p->books; m++)
-            exhaust_codebook(search, row, group * p->books + (size_t)codebook_order[m]);
+            exhaust_codebook(search, row, group * p->books + codebook_order[m]);
 }
 
 /* ---- comparisons ---- */
@@ -259,17 +253,18 @@ static void check_traced_codes(pass *p, exhaustive *search, const double *initia
     free(expected);
 }
 
+/* In runs of one group, two, three, four, and again. */
 static void check_pass(aq_scheme scheme, size_t out, size_t in, size_t beam) {
-    static const int orders[2][3] = {{0, 1, 2}, {2, 0, 1}};
+    static const uint8_t orders[3][2][3] = {{{0}, {0}}, {{0, 1}, {1, 0}}, {{0, 1, 2}, {2, 0, 1}}};
     pass p = pass_new(scheme, out, in, beam);
     exhaustive search = exhaustive_new(&p);
     double *initial = malloc(p.rows * sizeof *initial);
     for (size_t r = 0; r < p.rows; r++) initial[r] = search.now[r * beam].loss;
-    for (size_t t = 0; t < p.groups; t++) {
-        const int swapped[2] = {1, 0};
-        const int *order = p.books == 2 && t % 2 ? swapped : orders[p.books == 3 && t % 2];
-        pass_step(&p, t, order);
-        exhaust_group(&search, p.group_order[t], order);
+    for (size_t t = 0, run = 0, count; t < p.groups; t += count, run++) {
+        const uint8_t *order = orders[p.books - 1][run % 2];
+        count = run % 4 + 1 < p.groups - t ? run % 4 + 1 : p.groups - t;
+        pass_run(&p, t, count, order);
+        for (size_t i = 0; i < count; i++) exhaust_group(&search, p.group_order[t + i], order);
         compare_losses(&p, &search, initial);
     }
     check_traced_codes(&p, &search, initial);
@@ -308,15 +303,26 @@ static void shapes_at_their_limits_match_exhaustive_search(void) {
     check_pass((aq_scheme){1, 4, 4, 2}, 2, 8, 16);
 }
 
+static void large_codebooks_match_exhaustive_search(void) {
+    check_pass((aq_scheme){1, 11, 8, 1}, 3, 32, 1);
+    check_pass((aq_scheme){2, 11, 8, 1}, 2, 16, 1);
+    check_pass((aq_scheme){1, 11, 8, 2}, 4, 16, 1);
+    check_pass((aq_scheme){1, 11, 8, 1}, 2, 24, 4);
+    check_pass((aq_scheme){2, 11, 8, 1}, 2, 16, 3);
+    check_pass((aq_scheme){1, 11, 16, 1}, 2, 32, 2);
+    check_pass((aq_scheme){1, 11, 5, 1}, 2, 10, 1);
+    check_pass((aq_scheme){1, 12, 4, 1}, 35, 8, 1);
+}
+
 /* ---- corners ---- */
 
-static const int only_codebook[1] = {0};
+static const uint8_t only_codebook[1] = {0};
 
 /* Two entries make two proposals; a third hypothesis cannot come alive. */
 static void missing_hypotheses_are_marked(void) {
     pass p = pass_new((aq_scheme){1, 1, 4, 1}, 3, 8, 4);
     uint16_t *before = aq_test_host(&p.coded.codes);
-    pass_step(&p, 0, only_codebook);
+    pass_run(&p, 0, 1, only_codebook);
     float *losses = aq_test_host(&p.losses), *delta = aq_test_host(&p.delta);
     uint8_t *ancestors = aq_test_host(&p.ancestors);
     uint16_t *choices = aq_test_host(&p.choices);
@@ -343,7 +349,7 @@ static void ties_go_to_the_lower_entry(void) {
         float *entries = aq_test_host(&p.coded.codebooks);
         memcpy(entries + HALF * DIMS, entries, HALF * DIMS * sizeof *entries);
         AQ_CHECK(aq_tensor_upload(&p.coded.codebooks, entries, ENTRIES * DIMS * sizeof *entries));
-        pass_step(&p, 0, only_codebook);
+        pass_run(&p, 0, 1, only_codebook);
         uint16_t *choices = aq_test_host(&p.choices);
         for (size_t r = 0; r < 9; r++) {
             CU_ASSERT(choices[r * beam] < HALF);
@@ -364,8 +370,8 @@ static void a_zero_row_keeps_its_loss(void) {
     float *residual = aq_test_host(&p.residual);
     memset(residual + 16, 0, 16 * sizeof *residual);
     AQ_CHECK(aq_tensor_upload(&p.residual, residual, 3 * 16 * sizeof *residual));
-    const int order[2] = {1, 0};
-    pass_step(&p, 0, order);
+    const uint8_t order[2] = {1, 0};
+    pass_run(&p, 0, 1, order);
     float *losses = aq_test_host(&p.losses);
     CU_ASSERT(losses[0] < -1e-3f && losses[2] < -1e-3f);
     CU_ASSERT(fabsf(losses[1]) < 1e-15f);
@@ -383,7 +389,7 @@ static void an_entry_that_is_nan_is_never_chosen(void) {
         for (int l = 0; l < 4; l++) entries[5 * 4 + l] = NAN;
         AQ_CHECK(aq_tensor_upload(&p.coded.codebooks, entries, 32 * sizeof *entries));
         AQ_CHECK(aq_tensor_upload(&p.coded.codes, codes, sizeof codes));
-        pass_step(&p, 0, only_codebook);
+        pass_run(&p, 0, 1, only_codebook);
         uint16_t *choices = aq_test_host(&p.choices);
         float *losses = aq_test_host(&p.losses);
         for (size_t i = 0; i < 6 * beam; i++) {
@@ -423,6 +429,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(four_hypotheses_match_exhaustive_search),
                                     AQ_CASE(sixteen_hypotheses_match_exhaustive_search),
                                     AQ_CASE(shapes_at_their_limits_match_exhaustive_search),
+                                    AQ_CASE(large_codebooks_match_exhaustive_search),
                                     AQ_CASE(missing_hypotheses_are_marked),
                                     AQ_CASE(ties_go_to_the_lower_entry),
                                     AQ_CASE(a_zero_row_keeps_its_loss),

@@ -29,21 +29,21 @@ static aq_status new_losses(aq_backend *backend, aq_code_search *s) {
     return fill_first_losses(&s->first_losses);
 }
 
-/* Residuals start as zeros: those of hypotheses that are not alive are read, though not used. */
 static aq_status new_residuals(aq_backend *backend, size_t out_group, size_t in,
                                aq_code_search *s) {
     aq_shape shape = AQ_DIMS(s->rows, s->beam, out_group, in);
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows * out_group, in), &s->difference));
-    AQ_TRY(aq_tensor_zeros(backend, AQ_F32, shape, &s->residuals[0]));
-    return s->beam > 1 ? aq_tensor_zeros(backend, AQ_F32, shape, &s->residuals[1]) : AQ_OK;
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, shape, &s->residuals[0]));
+    return s->beam > 1 ? aq_tensor_new(backend, AQ_F32, shape, &s->residuals[1]) : AQ_OK;
 }
 
 static aq_status new_history(aq_backend *backend, const aq_coded *coded, aq_code_search *s) {
     size_t groups = coded->codes.shape[1], codebooks = coded->codes.shape[2];
     const size_t *entries = coded->codebooks.shape;
-    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries[0], entries[1]), &s->norms));
-    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows, s->beam, entries[2], entries[3]),
-                         &s->delta));
+    size_t columns = aq_search_run_groups(&coded->scheme, groups) * entries[3];
+    AQ_TRY(
+        aq_tensor_new(backend, AQ_F32, AQ_DIMS(s->rows, s->beam, entries[2], columns), &s->delta));
+    AQ_TRY(aq_tensor_new(backend, AQ_U8, AQ_DIMS(s->rows, s->beam), &s->origins));
     AQ_TRY(aq_tensor_new(backend, AQ_U8, AQ_DIMS(groups, s->rows, s->beam), &s->ancestors));
     return aq_tensor_new(backend, AQ_U16, AQ_DIMS(groups, s->rows, s->beam, codebooks),
                          &s->choices);
@@ -69,8 +69,8 @@ done:
 void aq_code_search_free(aq_code_search *search) {
     aq_tensor *const tensors[] = {
         &search->difference,   &search->residuals[0], &search->residuals[1],
-        &search->first_losses, &search->losses,       &search->norms,
-        &search->delta,        &search->ancestors,    &search->choices};
+        &search->first_losses, &search->losses,       &search->delta,
+        &search->origins,      &search->ancestors,    &search->choices};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) aq_tensor_free(tensors[i]);
     free(search->group_order);
     search->group_order = NULL;
@@ -83,9 +83,11 @@ typedef struct chunk {
     aq_code_search *search;
     aq_coded coded;
     aq_tensor weight, difference; /* [rows * o, in] */
-    aq_tensor residual, other;    /* [rows, beam, o, in]; `other` is `residual` for a beam of 1 */
+    aq_tensor residual;           /* [rows, beam, o, in]; at first [rows, 1, o, in] */
+    aq_tensor next;               /* the same memory for a beam of 1 */
+    size_t buffer;                /* of the search's two, where `next` is */
     aq_tensor losses;             /* [rows, beam] */
-    aq_tensor delta;              /* [rows, beam, o, g] */
+    aq_tensor origins;            /* [rows, beam] */
     aq_tensor ancestors, choices; /* [groups, rows, beam], [groups, rows, beam, M] */
 } chunk;
 
@@ -101,103 +103,84 @@ static aq_tensor first_of(const aq_tensor *buffer, aq_shape shape) {
 static chunk chunk_of(aq_code_search *search, const aq_coded *coded, size_t first, size_t rows) {
     size_t groups = coded->codes.shape[1], codebooks = coded->codes.shape[2];
     size_t out_group = (size_t)coded->scheme.out_group, in = search->gram->shape[0];
-    size_t in_group = (size_t)coded->scheme.in_group, beam = search->beam;
+    size_t beam = search->beam;
     chunk c = {.search = search, .coded = aq_coded_rows(coded, first, rows)};
     c.weight = aq_tensor_rows(search->weight, first * out_group, rows * out_group);
     c.difference = first_of(&search->difference, AQ_DIMS(rows * out_group, in));
-    c.residual = first_of(&search->residuals[0], AQ_DIMS(rows, beam, out_group, in));
-    c.other =
-        beam > 1 ? first_of(&search->residuals[1], AQ_DIMS(rows, beam, out_group, in)) : c.residual;
+    c.residual = first_of(&search->residuals[0], AQ_DIMS(rows, 1, out_group, in));
+    c.buffer = beam > 1 ? 1 : 0;
+    c.next = first_of(&search->residuals[c.buffer], AQ_DIMS(rows, beam, out_group, in));
     c.losses = first_of(&search->losses, AQ_DIMS(rows, beam));
-    c.delta = first_of(&search->delta, AQ_DIMS(rows, beam, out_group, in_group));
+    c.origins = first_of(&search->origins, AQ_DIMS(rows, beam));
     c.ancestors = first_of(&search->ancestors, AQ_DIMS(groups, rows, beam));
     c.choices = first_of(&search->choices, AQ_DIMS(groups, rows, beam, codebooks));
     return c;
 }
 
-/* The product D H stands row by row where hypothesis 0 of a beam has its residual. */
-static aq_status give_to_first_hypothesis(const aq_tensor *product, chunk *c) {
-    size_t rows = c->residual.shape[0], beam = c->residual.shape[1];
-    size_t out_group = c->residual.shape[2], in = c->residual.shape[3];
-    aq_tensor hypotheses = aq_tensor_reshape(&c->residual, AQ_DIMS(rows * beam, out_group, in));
-    for (size_t r = 0; r < rows; r++) {
-        aq_tensor source = aq_tensor_rows(product, r * out_group, out_group);
-        aq_tensor target = aq_tensor_rows(&hypotheses, r * beam, 1);
-        AQ_TRY(aq_tensor_copy(&source, &target));
-    }
-    return AQ_OK;
-}
-
+/* One hypothesis a row: the present codes. */
 static aq_status start_chunk(chunk *c) {
     const aq_product plain = {.alpha = 1, .precision = AQ_PRECISE};
     const size_t *shape = c->difference.shape;
-    aq_tensor product = first_of(&c->other, AQ_DIMS(shape[0], shape[1]));
+    aq_tensor product = aq_tensor_reshape(&c->residual, AQ_DIMS(shape[0], shape[1]));
     aq_tensor losses =
         first_of(&c->search->first_losses, AQ_DIMS(c->losses.shape[0], c->losses.shape[1]));
     AQ_TRY(aq_coded_difference(&c->coded, &c->weight, &c->difference));
     AQ_TRY(aq_matmul(&c->difference, c->search->gram, &plain, &product));
-    if (c->search->beam > 1) AQ_TRY(give_to_first_hypothesis(&product, c));
     return aq_tensor_copy(&losses, &c->losses);
 }
 
-static aq_status find_norms(chunk *c, size_t group) {
-    const size_t *shape = c->coded.codebooks.shape;
-    aq_tensor entries =
-        aq_tensor_reshape(&c->coded.codebooks, AQ_DIMS(shape[0] * shape[1], shape[2], shape[3]));
-    aq_tensor norms = aq_tensor_reshape(&c->search->norms, AQ_DIMS(shape[0] * shape[1]));
-    return aq_entry_norms(&entries, c->search->gram, group * shape[3], &norms);
-}
-
 /* Another order in every group: nobody is served first everywhere. */
-static void draw_codebook_order(uint64_t seed, size_t group, size_t codebooks, int *order) {
+static void draw_codebook_order(uint64_t seed, size_t group, size_t codebooks, uint8_t *order) {
     uint32_t drawn[AQ_MAX_CODEBOOKS];
     uint64_t group_seed = aq_random(seed, AQ_STREAM_CODEBOOK_ORDER, group);
     aq_random_order(group_seed, AQ_STREAM_CODEBOOK_ORDER, (uint32_t)codebooks, drawn);
-    for (size_t m = 0; m < codebooks; m++) order[m] = (int)drawn[m];
+    for (size_t m = 0; m < codebooks; m++) order[m] = (uint8_t)drawn[m];
 }
 
-/* residual = the old one of every hypothesis' ancestor, moved on by its change of the group. */
-static aq_status update_residuals(chunk *c, size_t group, const aq_tensor *ancestors) {
-    size_t in_group = (size_t)c->coded.scheme.in_group;
-    aq_tensor gram_rows = aq_tensor_rows(c->search->gram, group * in_group, in_group);
-    AQ_TRY(aq_residual_update(&c->delta, &gram_rows, ancestors, &c->residual, &c->other));
-    aq_tensor updated = c->other;
-    c->other = c->residual;
-    c->residual = updated;
+/* residual = the old one of every hypothesis' origin, moved on by what the run changed. */
+static aq_status update_residuals(chunk *c, const aq_group_run *run, const aq_tensor *delta) {
+    const size_t *shape = c->next.shape;
+    AQ_TRY(aq_residual_update(delta, c->search->gram, run, &c->origins, &c->residual, &c->next));
+    c->residual = c->next;
+    c->buffer = c->search->beam > 1 ? 1 - c->buffer : 0;
+    c->next =
+        first_of(&c->search->residuals[c->buffer], AQ_DIMS(shape[0], shape[1], shape[2], shape[3]));
     return AQ_OK;
 }
 
-/* Finds the codes of the group whose turn it is, into the step's place of the history. */
-static aq_status search_group(chunk *c, size_t step, uint64_t seed) {
+/* Finds the codes of the groups whose turn it is, into these steps' place of the history. */
+static aq_status search_run(chunk *c, size_t first, size_t count, uint64_t seed) {
     size_t rows = c->losses.shape[0], beam = c->losses.shape[1];
-    size_t codebooks = c->coded.codes.shape[2], group = c->search->group_order[step];
-    int codebook_order[AQ_MAX_CODEBOOKS];
-    draw_codebook_order(seed, group, codebooks, codebook_order);
-    aq_tensor ancestors = aq_tensor_rows(&c->ancestors, step, 1);
-    aq_tensor choices = aq_tensor_rows(&c->choices, step, 1);
-    ancestors = aq_tensor_reshape(&ancestors, AQ_DIMS(rows, beam));
-    choices = aq_tensor_reshape(&choices, AQ_DIMS(rows, beam, codebooks));
+    size_t codebooks = c->coded.codes.shape[2], width = (size_t)c->coded.scheme.in_group;
+    uint8_t orders[AQ_MAX_RUN * AQ_MAX_CODEBOOKS];
+    const uint32_t *groups = c->search->group_order + first;
+    for (size_t t = 0; t < count; t++)
+        draw_codebook_order(seed, groups[t], codebooks, orders + t * codebooks);
+    aq_shape changes = AQ_DIMS(rows, beam, (size_t)c->coded.scheme.out_group, count * width);
+    aq_tensor ancestors = aq_tensor_rows(&c->ancestors, first, count);
+    aq_tensor choices = aq_tensor_rows(&c->choices, first, count);
+    aq_tensor delta = first_of(&c->search->delta, changes);
     const aq_group_search how = {.coded = &c->coded,
                                  .gram = c->search->gram,
-                                 .norms = &c->search->norms,
                                  .residual = &c->residual,
-                                 .codebook_order = codebook_order,
-                                 .group = group,
+                                 .run = {.groups = groups, .count = count, .width = width},
+                                 .codebook_orders = orders,
                                  .losses = &c->losses,
                                  .ancestors = &ancestors,
                                  .choices = &choices,
-                                 .delta = &c->delta};
-    AQ_TRY(find_norms(c, group));
-    AQ_TRY(aq_search_group(&how));
-    return update_residuals(c, group, &ancestors);
+                                 .origins = &c->origins,
+                                 .delta = &delta};
+    AQ_TRY(aq_search_groups(&how));
+    return update_residuals(c, &how.run, &delta);
 }
 
 static aq_status search_chunk(chunk *c, const aq_code_pass *pass) {
-    size_t groups = c->coded.codes.shape[1];
+    size_t groups = c->coded.codes.shape[1], run = aq_search_run_groups(&c->coded.scheme, groups);
     AQ_TRY(start_chunk(c));
-    for (size_t step = 0; step < groups; step++) {
-        AQ_TRY(search_group(c, step, pass->seed));
-        AQ_TRY(aq_watch_step(pass->watch, "codes", (int)step + 1, (int)groups));
+    for (size_t first = 0; first < groups; first += run) {
+        size_t count = groups - first < run ? groups - first : run;
+        AQ_TRY(search_run(c, first, count, pass->seed));
+        AQ_TRY(aq_watch_step(pass->watch, "codes", (int)(first + count), (int)groups));
     }
     return aq_trace_back(&c->ancestors, &c->choices, &c->losses, c->search->group_order,
                          &c->coded.codes);

@@ -2,8 +2,9 @@
  * 2.3).
  *
  * Every row keeps its `beam` best hypotheses, each with its own residual R = D H, which is computed
- * once a pass and then only updated. Rows never interact, so they are worked in chunks whose size
- * depends on shapes alone, and a team shares them out.
+ * once a pass and then only updated: within the columns of a run of groups at once, in all columns
+ * when the run is over (GPTQ's lazy batches, arXiv 2210.17323). Rows never interact, so they are
+ * worked in chunks whose size depends on shapes alone, and a team shares them out.
  */
 #ifndef AQ_QUANT_CODE_SEARCH_H
 #define AQ_QUANT_CODE_SEARCH_H
@@ -16,6 +17,18 @@
  */
 #define AQ_SEARCH_ELEMENTS ((size_t)1 << 27)
 
+/* Elements of an entry times groups of a run: past it, a run's own updates cost more than they
+ * save.
+ */
+enum { AQ_SEARCH_SPAN = 128 };
+
+/* Groups of a run, the last one of a pass apart. */
+static inline size_t aq_search_run_groups(const aq_scheme *scheme, size_t groups) {
+    size_t fit = AQ_SEARCH_SPAN / ((size_t)scheme->in_group * (size_t)scheme->out_group);
+    size_t most = groups < AQ_MAX_RUN ? groups : AQ_MAX_RUN;
+    return fit < 1 ? 1 : fit > most ? most : fit;
+}
+
 /* Buffers of one layer's passes. For `rows` row groups, at most a chunk's. */
 typedef struct aq_code_search {
     const aq_tensor *weight, *gram; /* borrowed: [out, in], [in, in] */
@@ -25,8 +38,8 @@ typedef struct aq_code_search {
     aq_tensor residuals[2]; /* [rows, beam, o, in]; the second is empty for a beam of 1 */
     aq_tensor first_losses; /* [rows, beam]: 0 for hypothesis 0, infinity for the others */
     aq_tensor losses;       /* [rows, beam] */
-    aq_tensor norms;        /* [M, K] */
-    aq_tensor delta;        /* [rows, beam, o, g] */
+    aq_tensor delta;        /* [rows, beam, o, a run's columns] */
+    aq_tensor origins;      /* U8 [rows, beam] */
     aq_tensor ancestors;    /* U8 [groups, rows, beam] */
     aq_tensor choices;      /* U16 [groups, rows, beam, M] */
     uint32_t *group_order;  /* host, `groups` entries */

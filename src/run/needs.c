@@ -113,18 +113,52 @@ static size_t solver_bytes(const aq_linear_shape *linear, const aq_config *confi
     return 2 * aq_linear_weights(linear) * sizeof(float) + learned + index_bytes(linear, scheme);
 }
 
-/* aq_code_search: residuals of all hypotheses before and after a group, and the history. */
-static size_t search_bytes(const aq_linear_shape *linear, const aq_config *config) {
+/* ---- code search ---- */
+
+/* What aq_code_search has its shapes from. */
+typedef struct search_sizes {
+    size_t rows, beam, row, groups, entries, codebooks, columns; /* columns: of a run */
+} search_sizes;
+
+static search_sizes search_sizes_of(const aq_linear_shape *linear, const aq_config *config) {
     const aq_scheme *scheme = &config->quantizer.scheme;
     size_t beam = (size_t)config->quantizer.beam, buffers = beam > 1 ? 2 : 1;
     size_t row = (size_t)scheme->out_group * linear->in,
            groups = linear->in / (size_t)scheme->in_group;
     size_t rows = least(larger(AQ_SEARCH_ELEMENTS / (beam * buffers * row), 1),
                         linear->out / (size_t)scheme->out_group);
-    size_t floats = rows * row * (1 + buffers * beam) + rows * beam * (2 + aq_vector_of(scheme));
-    size_t history = 1 + sizeof(uint16_t) * (size_t)scheme->codebooks;
-    return floats * sizeof(float) + groups * rows * beam * history +
-           (size_t)scheme->codebooks * aq_entries_of(scheme) * sizeof(float);
+    return (search_sizes){.rows = rows,
+                          .beam = beam,
+                          .row = row,
+                          .groups = groups,
+                          .entries = aq_entries_of(scheme),
+                          .codebooks = (size_t)scheme->codebooks,
+                          .columns =
+                              aq_search_run_groups(scheme, groups) * (size_t)scheme->in_group};
+}
+
+/* aq_code_search: residuals of all hypotheses before and after a run, and the history. */
+static size_t search_bytes(const aq_linear_shape *linear, const aq_config *config) {
+    const search_sizes s = search_sizes_of(linear, config);
+    size_t buffers = s.beam > 1 ? 2 : 1, lines = (size_t)config->quantizer.scheme.out_group;
+    size_t floats =
+        s.rows * s.row * (1 + buffers * s.beam) + s.rows * s.beam * (2 + lines * s.columns);
+    size_t history = 1 + sizeof(uint16_t) * s.codebooks;
+    return floats * sizeof(float) + (s.groups * history + 1) * s.rows * s.beam;
+}
+
+/* Of cuda_search.cu, cuda_search_large.cu and cuda_pass.cu. */
+static size_t search_scratch(const aq_linear_shape *linear, const aq_config *config) {
+    enum { LARGE = 2048, CHUNK = 256, WIDEST = 16 };
+    const search_sizes s = search_sizes_of(linear, config);
+    const aq_scheme *scheme = &config->quantizer.scheme;
+    size_t steps = s.columns / (size_t)scheme->in_group, lines = (size_t)scheme->out_group;
+    size_t search = s.columns * s.columns + steps * s.codebooks * s.entries;
+    size_t vector = aq_vector_of(scheme), padded = vector <= WIDEST / 2 ? WIDEST / 2 : WIDEST;
+    if (s.entries >= LARGE && vector <= WIDEST)
+        search += s.rows * s.beam * (lines * s.columns + vector + s.entries / CHUNK) +
+                  s.codebooks * s.entries * padded;
+    return larger(search, s.columns * linear->in) * sizeof(float);
 }
 
 /* The rows that one member of a team works on, at most. */
@@ -136,14 +170,15 @@ static aq_linear_shape own_rows(const aq_linear_shape *linear, const sizes *of) 
 }
 
 /* Members hold all codes, but work on their own rows, save for starts of k-means that each makes
- * alone. */
+ * alone. k-means has given up its memory when a code search takes its own for a while. */
 static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     const aq_linear_shape own = own_rows(linear, of);
     bool dealt = (size_t)of->config->quantizer.kmeans_starts % of->layout->team == 0;
+    size_t kmeans = kmeans_bytes(dealt ? linear : &own, scheme, of->layout->cuda);
+    size_t scratch = of->layout->cuda ? search_scratch(&own, of->config) : 0;
     return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, of->config) +
-           search_bytes(&own, of->config) +
-           kmeans_bytes(dealt ? linear : &own, scheme, of->layout->cuda);
+           search_bytes(&own, of->config) + larger(kmeans, scratch);
 }
 
 /* Linears are fitted in the order of their taps; each leaves its coded form, each tap gives up its

@@ -82,10 +82,10 @@ typedef struct aq_ops {
                            aq_tensor *first, aq_tensor *second, aq_tensor *largest);
 
     /* code search: */
-    aq_status (*search_group)(const aq_group_search *search);
-    aq_status (*residual_update)(const aq_tensor *delta, const aq_tensor *gram_rows,
-                                 const aq_tensor *ancestors, const aq_tensor *old_residual,
-                                 aq_tensor *residual);
+    aq_status (*search_groups)(const aq_group_search *search);
+    aq_status (*residual_update)(const aq_tensor *delta, const aq_tensor *gram,
+                                 const aq_group_run *run, const aq_tensor *origins,
+                                 const aq_tensor *old_residual, aq_tensor *residual);
     aq_status (*trace_back)(const aq_tensor *ancestors, const aq_tensor *choices,
                             const aq_tensor *losses, const uint32_t *group_order, aq_tensor *codes);
 

@@ -115,13 +115,25 @@ aq_status cpu_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
 aq_status cpu_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
 aq_status cpu_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
 
-/* ---- cpu_search.c ---- */
-aq_status cpu_search_group(const aq_group_search *search);
+/* ---- cpu_search.c: one group of a run ---- */
+
+typedef struct cpu_group_step {
+    const aq_group_search *search; /* its losses, ancestors and choices are written */
+    size_t index;                  /* of the step */
+    const float *norms;            /* [M, K] of the step's group */
+    const float *residual;         /* [rows, beam, o, steps * g]: the run's columns, up to date */
+    float *delta;                  /* [rows, beam, o, g] overwritten; 0 where not alive */
+} cpu_group_step;
+
+aq_status cpu_search_step(const cpu_group_step *step);
+
+/* ---- cpu_run.c ---- */
+aq_status cpu_search_groups(const aq_group_search *search);
 
 /* ---- cpu_pass.c ---- */
-aq_status cpu_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                              const aq_tensor *ancestors, const aq_tensor *old_residual,
-                              aq_tensor *residual);
+aq_status cpu_residual_update(const aq_tensor *delta, const aq_tensor *gram,
+                              const aq_group_run *run, const aq_tensor *origins,
+                              const aq_tensor *old_residual, aq_tensor *residual);
 aq_status cpu_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
                          const aq_tensor *losses, const uint32_t *group_order, aq_tensor *codes);
 

@@ -18,21 +18,24 @@ static void add_lines(const float *delta, const float *gram_rows, size_t lines, 
         for (size_t i = 0; i < in; i++) row[i] += delta[l] * gram_rows[l * in + i];
 }
 
-aq_status cpu_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                              const aq_tensor *ancestors, const aq_tensor *old_residual,
-                              aq_tensor *residual) {
+aq_status cpu_residual_update(const aq_tensor *delta, const aq_tensor *gram,
+                              const aq_group_run *run, const aq_tensor *origins,
+                              const aq_tensor *old_residual, aq_tensor *residual) {
     const size_t *shape = delta->shape;
-    size_t beam = shape[1], lines = shape[2], width = shape[3], in = gram_rows->shape[1];
-    const uint8_t *ancestor = ancestors->data;
-    const float *change = delta->data, *old = old_residual->data;
+    size_t beam = shape[1], lines = shape[2], in = gram->shape[1], width = run->width;
+    size_t old_beam = old_residual->shape[1];
+    const uint8_t *origin = origins->data;
+    const float *change = delta->data, *old = old_residual->data, *rows = gram->data;
     float *now = residual->data;
 #pragma omp parallel for num_threads(cpu_threads(delta))
     for (size_t place = 0; place < shape[0] * beam; place++)
         for (size_t line = 0; line < lines; line++) {
-            size_t from = place / beam * beam + ancestor[place];
+            size_t from = place / beam * old_beam + origin[place];
             float *row = now + (place * lines + line) * in;
+            const float *changed = change + (place * lines + line) * shape[3];
             if (now != old) memcpy(row, old + (from * lines + line) * in, in * sizeof *row);
-            add_lines(change + (place * lines + line) * width, gram_rows->data, width, in, row);
+            for (size_t t = 0; t < run->count; t++)
+                add_lines(changed + t * width, rows + run->groups[t] * width * in, width, in, row);
         }
     return AQ_OK;
 }

@@ -1,4 +1,4 @@
-/* One column group of a code pass. Rows are independent: a thread takes a few rows at a time and
+/* One column group of a run. Rows are independent: a thread takes a few rows at a time and
  * keeps their hypotheses, restricted to the group's columns, in a workspace of its own. */
 #include "tensor/cpu.h"
 
@@ -10,7 +10,8 @@
 /* What all rows share. */
 typedef struct group_view {
     const aq_group_search *search;
-    size_t rows, beam, codebooks, groups, lines, width, dims, in;
+    const cpu_group_step *step;
+    size_t rows, beam, codebooks, groups, group, lines, width, dims, in, span;
     float *corner;     /* H_JJ [g, g] */
     cpu_table *tables; /* [M] */
 } group_view;
@@ -54,31 +55,33 @@ static float scale_of(const group_view *view, size_t row) {
 
 static const uint16_t *initial_codes(const group_view *view, size_t row) {
     const uint16_t *codes = view->search->coded->codes.data;
-    return codes + (row * view->groups + view->search->group) * view->codebooks;
+    return codes + (row * view->groups + view->group) * view->codebooks;
+}
+
+static const uint8_t *order_of(const group_view *view) {
+    return view->search->codebook_orders + view->step->index * view->codebooks;
 }
 
 static void load_hypothesis(const group_view *view, size_t row, size_t b, hypothesis *h) {
-    const aq_group_search *search = view->search;
-    const float *residual = search->residual->data;
-    size_t column = search->group * view->width;
-    h->loss = ((const float *)search->losses->data)[row * view->beam + b];
+    const float *residual = view->step->residual + view->step->index * view->width;
+    h->loss = ((const float *)view->search->losses->data)[row * view->beam + b];
     h->ancestor = b;
     memcpy(h->codes, initial_codes(view, row), view->codebooks * sizeof *h->codes);
     memset(h->delta, 0, view->dims * sizeof *h->delta);
     for (size_t line = 0; line < view->lines; line++)
         memcpy(h->residual + line * view->width,
-               residual + ((row * view->beam + b) * view->lines + line) * view->in + column,
+               residual + ((row * view->beam + b) * view->lines + line) * view->span,
                view->width * sizeof *h->residual);
 }
 
 static void store_hypothesis(const group_view *view, size_t row, size_t b, const hypothesis *h) {
     const aq_group_search *search = view->search;
-    size_t place = row * view->beam + b;
-    uint16_t *choices = (uint16_t *)search->choices->data + place * view->codebooks;
-    float *delta = (float *)search->delta->data + place * view->dims;
+    size_t place = row * view->beam + b, past = view->step->index * view->rows * view->beam + place;
+    uint16_t *choices = (uint16_t *)search->choices->data + past * view->codebooks;
+    float *delta = view->step->delta + place * view->dims;
     bool lives = alive(h);
     ((float *)search->losses->data)[place] = lives ? h->loss : INFINITY;
-    ((uint8_t *)search->ancestors->data)[place] = lives ? (uint8_t)h->ancestor : 0;
+    ((uint8_t *)search->ancestors->data)[past] = lives ? (uint8_t)h->ancestor : 0;
     memcpy(choices, lives ? h->codes : initial_codes(view, row), view->codebooks * sizeof *choices);
     if (lives)
         memcpy(delta, h->delta, view->dims * sizeof *delta);
@@ -141,7 +144,7 @@ static void improve_rows(const group_view *view, size_t first, int count, int co
 static void search_single(const group_view *view, size_t first, int count, workspace *work) {
     for (int q = 0; q < count; q++) load_hypothesis(view, first + (size_t)q, 0, &work->now[q]);
     for (size_t m = 0; m < view->codebooks; m++)
-        improve_rows(view, first, count, view->search->codebook_order[m], work);
+        improve_rows(view, first, count, order_of(view)[m], work);
     for (int q = 0; q < count; q++) store_hypothesis(view, first + (size_t)q, 0, &work->now[q]);
 }
 
@@ -219,8 +222,7 @@ static void widen_row(const group_view *view, size_t row, int codebook, workspac
 
 static void search_beam(const group_view *view, size_t row, workspace *work) {
     for (size_t b = 0; b < view->beam; b++) load_hypothesis(view, row, b, &work->now[b]);
-    for (size_t m = 0; m < view->codebooks; m++)
-        widen_row(view, row, view->search->codebook_order[m], work);
+    for (size_t m = 0; m < view->codebooks; m++) widen_row(view, row, order_of(view)[m], work);
     for (size_t b = 0; b < view->beam; b++) store_hypothesis(view, row, b, &work->now[b]);
 }
 
@@ -274,23 +276,26 @@ static void search_rows(const group_view *view, float *memory, hypothesis *rooms
     }
 }
 
-static group_view make_view(const aq_group_search *search) {
-    const size_t *books = search->coded->codebooks.shape;
-    const size_t *residual = search->residual->shape;
+static group_view make_view(const cpu_group_step *step) {
+    const aq_group_search *search = step->search;
+    const size_t *books = search->coded->codebooks.shape, *losses = search->losses->shape;
     return (group_view){.search = search,
-                        .rows = residual[0],
-                        .beam = residual[1],
+                        .step = step,
+                        .rows = losses[0],
+                        .beam = losses[1],
                         .codebooks = books[0],
                         .groups = search->coded->codes.shape[1],
+                        .group = search->run.groups[step->index],
                         .lines = books[2],
                         .width = books[3],
                         .dims = books[2] * books[3],
-                        .in = residual[3]};
+                        .in = search->gram->shape[0],
+                        .span = search->run.count * books[3]};
 }
 
 static void copy_corner(const group_view *view) {
     const float *gram = view->search->gram->data;
-    size_t first = view->search->group * view->width;
+    size_t first = view->group * view->width;
     for (size_t i = 0; i < view->width; i++)
         memcpy(view->corner + i * view->width, gram + (first + i) * view->in + first,
                view->width * sizeof *view->corner);
@@ -298,16 +303,16 @@ static void copy_corner(const group_view *view) {
 
 static aq_status make_tables(const group_view *view) {
     const size_t *shape = view->search->coded->codebooks.shape;
-    const float *norms = view->search->norms->data;
+    const float *norms = view->step->norms;
     for (size_t m = 0; m < view->codebooks; m++)
         AQ_TRY(cpu_table_new(entry_of(view, (int)m, 0), norms + m * shape[1], shape[1], view->dims,
                              &view->tables[m]));
     return AQ_OK;
 }
 
-aq_status cpu_search_group(const aq_group_search *search) {
-    group_view view = make_view(search);
-    size_t threads = (size_t)cpu_threads(search->losses);
+aq_status cpu_search_step(const cpu_group_step *step) {
+    group_view view = make_view(step);
+    size_t threads = (size_t)cpu_threads(step->search->losses);
     float *memory = NULL;
     hypothesis *rooms = NULL;
     aq_status status;

@@ -251,42 +251,58 @@ aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *pa
 
 /* ---- code search ---- */
 
-enum { AQ_MAX_BEAM = 16 };
+enum {
+    AQ_MAX_BEAM = 16,
+    AQ_MAX_RUN = 16 /* column groups of a run */
+};
 
-/* One column group of a code pass, for all rows and their hypotheses (METHOD section 2.3).
+/* Different column groups in the order in which a code pass comes to them. */
+typedef struct aq_group_run {
+    const uint32_t *groups; /* host, `count` numbers */
+    size_t count;           /* 1 .. AQ_MAX_RUN */
+    size_t width;           /* g: group J has columns J * g to J * g + g - 1 */
+} aq_group_run;
+
+/* A run of column groups of a code pass, one after the other, for all rows and their hypotheses
+ * (METHOD section 2.3). Step t treats J = groups[t].
  *
  * A row group has up to `beam` hypotheses; hypothesis b has its residual R = D H and its loss so
  * far (relative to the pass's start; infinite: not alive). All hypotheses still have the pass's
- * initial code in this group, since a pass visits every group once. For each codebook m in
- * `codebook_order`: every living hypothesis proposes to replace its code m by each entry e, which
- * changes the row's loss by s^2 n(e) + 2 s e.v - (the same for its present entry),   v = R_J - H_JJ
- * (s * present entry), with R_J its residual in the group's columns (updated after every codebook
- * by H_JJ times the change), s the scale, n(e) = norms; with o > 1 lines of the group add up. Of
- * all proposals the `beam` best distinct ones live on, in ascending order of loss; ties go to the
- * lower (hypothesis, entry). Two proposals with the same ancestor and the same M codes are the
- * same: the first one counts (which cannot happen here: each codebook is proposed once, so living
- * hypotheses with one ancestor already differ in a codebook that later proposals leave alone). */
+ * initial code in this group, since a pass visits every group once. For each codebook m in the
+ * step's codebook order: every living hypothesis proposes to replace its code m by each entry e,
+ * which changes the row's loss by s^2 n(e) + 2 s e.v - (the same for its present entry),   v = R_J
+ * - H_JJ (s * present entry), with R_J its residual in the group's columns (updated after every
+ * codebook by H_JJ times the change), s the scale, n(e) = sum over lines l of e of l' H_JJ l; with
+ * o > 1 lines of the group add up. Of all proposals the `beam` best distinct ones live on, in
+ * ascending order of loss; ties go to the lower (hypothesis, entry). Two proposals with the same
+ * ancestor and the same M codes are the same: the first one counts (which cannot happen here: each
+ * codebook is proposed once, so living hypotheses with one ancestor already differ in a codebook
+ * that later proposals leave alone). After each step R is moved on by what it changed, inside the
+ * run's columns; aq_residual_update brings all columns up to date. */
 typedef struct aq_group_search {
-    const aq_coded *coded;  /* before the pass */
-    const aq_tensor *gram;  /* H [in, in] */
-    const aq_tensor *norms; /* [M, K]: n(e) = sum over lines l of e of l' H_JJ l (aq_entry_norms) */
-    const aq_tensor *residual; /* [rows, beam, o, in] */
-    const int *codebook_order; /* host, M entries: a permutation */
-    size_t group;              /* J: columns group * g to group * g + g - 1 */
-    aq_tensor *losses;         /* [rows, beam], updated in place */
-    aq_tensor *ancestors;      /* U8 [rows, beam] overwritten: hypothesis before the group */
-    aq_tensor *choices;        /* U16 [rows, beam, M] overwritten: the group's codes */
-    aq_tensor *delta;          /* [rows, beam, o, g] overwritten: change of the decoded group */
+    const aq_coded *coded;     /* before the pass */
+    const aq_tensor *gram;     /* H [in, in] */
+    const aq_tensor *residual; /* [rows, c, o, in] before the run: hypotheses from c on are dead */
+    aq_group_run run;
+    const uint8_t *codebook_orders; /* host, [steps, M]: a permutation for each step */
+    aq_tensor *losses;              /* [rows, beam], updated in place */
+    aq_tensor *ancestors;           /* U8 [steps, rows, beam] overwritten: hypothesis before t */
+    aq_tensor *choices;             /* U16 [steps, rows, beam, M] overwritten: step t's codes */
+    aq_tensor *origins;             /* U8 [rows, beam] overwritten: hypothesis before the run */
+    aq_tensor *delta; /* [rows, beam, o, steps * g] overwritten: how the run changed the decoded
+                         groups, in the run's order */
 } aq_group_search;
 
-/* Hypotheses that are not alive afterwards have loss infinity, ancestor 0, choices as before the
- * pass, delta 0. */
-aq_status aq_search_group(const aq_group_search *search);
+/* Hypotheses that are not alive after a step have loss infinity, ancestor 0 and choices as before
+ * the pass; after the run origin 0 and delta 0. */
+aq_status aq_search_groups(const aq_group_search *search);
 
-/* residual[r, b, i, :] = old[r, ancestors[r, b], i, :] + sum_l delta[r, b, i, l] gram_rows[l, :].
- * gram_rows [g, in]; residual overwritten. With a beam of 1 residual may be old (same data). */
-aq_status aq_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                             const aq_tensor *ancestors, const aq_tensor *old_residual,
+/* residual[r, b, i, :] = old[r, origins[r, b], i, :] + sum_l delta[r, b, i, l] gram[c(l), :], c(l)
+ * the run's l-th column. delta and origins as aq_search_groups leaves them, gram [in, in],
+ * old [rows, c, o, in] with every origin below c; residual overwritten. With a beam of 1 residual
+ * may be old (same data). */
+aq_status aq_residual_update(const aq_tensor *delta, const aq_tensor *gram, const aq_group_run *run,
+                             const aq_tensor *origins, const aq_tensor *old_residual,
                              aq_tensor *residual);
 
 /* Writes every row's best hypothesis (lowest loss, ties: lowest index) into codes [rows, groups,

@@ -222,48 +222,76 @@ static aq_status check_beam(const char *op, size_t beam) {
     return AQ_OK;
 }
 
-static aq_status check_permutation(const int *order, size_t count) {
+/* `order` has each of `count` codebooks once. */
+static aq_status check_permutation(const uint8_t *order, size_t count) {
+    bool seen[UINT8_MAX + 1] = {0};
     for (size_t i = 0; i < count; i++) {
-        AQ_REQUIRE(order[i] >= 0 && (size_t)order[i] < count, AQ_INVALID,
-                   "search_group: codebook %d of %zu in the order", order[i], count);
-        for (size_t j = 0; j < i; j++)
-            AQ_REQUIRE(order[i] != order[j], AQ_INVALID,
-                       "search_group: codebook %d comes twice in the order", order[i]);
+        AQ_REQUIRE(order[i] < count, AQ_INVALID, "search_groups: codebook %d of %zu in the order",
+                   order[i], count);
+        AQ_REQUIRE(!seen[order[i]], AQ_INVALID,
+                   "search_groups: codebook %d comes twice in the order", order[i]);
+        seen[order[i]] = true;
     }
     return AQ_OK;
 }
 
-aq_status aq_search_group(const aq_group_search *search) {
-    const aq_coded *coded = search->coded;
-    AQ_TRY(aq_coded_check("search_group", coded));
-    AQ_CHECK_OPERANDS(
-        "search_group", {"scales", &coded->scales, AQ_F32, "r"},
-        {"codebooks", &coded->codebooks, AQ_F32, "mkog"}, {"gram", search->gram, AQ_F32, "ii"},
-        {"norms", search->norms, AQ_F32, "mk"}, {"residual", search->residual, AQ_F32, "rboi"},
-        {"losses", search->losses, AQ_F32, "rb"}, {"ancestors", search->ancestors, AQ_U8, "rb"},
-        {"choices", search->choices, AQ_U16, "rbm"}, {"delta", search->delta, AQ_F32, "rbog"});
-    AQ_TRY(check_beam("search_group", search->losses->shape[1]));
-    size_t groups = coded->codes.shape[1], group_size = (size_t)coded->scheme.in_group;
-    AQ_REQUIRE(search->gram->shape[0] == groups * group_size, AQ_SHAPE,
-               "search_group: gram is [%zu, %zu], codes have %zu groups of %zu",
-               search->gram->shape[0], search->gram->shape[1], groups, group_size);
-    AQ_REQUIRE(search->group < groups, AQ_SHAPE, "search_group: group %zu of %zu", search->group,
-               groups);
-    AQ_TRY(check_permutation(search->codebook_order, coded->codebooks.shape[0]));
-    return search->losses->home->ops->search_group(search);
+/* Different groups of `columns` columns. */
+static aq_status check_run(const char *op, const aq_group_run *run, size_t columns) {
+    AQ_REQUIRE(run->count >= 1 && run->count <= AQ_MAX_RUN, AQ_SHAPE,
+               "%s: a run of %zu groups, expected 1 to %d", op, run->count, AQ_MAX_RUN);
+    size_t groups = run->width ? columns / run->width : 0;
+    for (size_t t = 0; t < run->count; t++) {
+        AQ_REQUIRE(run->groups[t] < groups, AQ_SHAPE, "%s: group %u of %zu", op, run->groups[t],
+                   groups);
+        for (size_t i = 0; i < t; i++)
+            AQ_REQUIRE(run->groups[t] != run->groups[i], AQ_INVALID,
+                       "%s: group %u comes twice in a run", op, run->groups[t]);
+    }
+    return AQ_OK;
 }
 
-aq_status aq_residual_update(const aq_tensor *delta, const aq_tensor *gram_rows,
-                             const aq_tensor *ancestors, const aq_tensor *old_residual,
+aq_status aq_search_groups(const aq_group_search *search) {
+    const aq_coded *coded = search->coded;
+    const aq_group_run *run = &search->run;
+    AQ_TRY(aq_coded_check("search_groups", coded));
+    AQ_CHECK_OPERANDS(
+        "search_groups", {"scales", &coded->scales, AQ_F32, "r"},
+        {"codebooks", &coded->codebooks, AQ_F32, "mkog"}, {"gram", search->gram, AQ_F32, "ii"},
+        {"residual", search->residual, AQ_F32, "rcoi"}, {"losses", search->losses, AQ_F32, "rb"},
+        {"ancestors", search->ancestors, AQ_U8, "trb"},
+        {"choices", search->choices, AQ_U16, "trbm"}, {"origins", search->origins, AQ_U8, "rb"},
+        {"delta", search->delta, AQ_F32, "rbow"});
+    AQ_TRY(check_beam("search_groups", search->losses->shape[1]));
+    size_t groups = coded->codes.shape[1], group_size = (size_t)coded->scheme.in_group;
+    AQ_REQUIRE(search->gram->shape[0] == groups * group_size, AQ_SHAPE,
+               "search_groups: gram is [%zu, %zu], codes have %zu groups of %zu",
+               search->gram->shape[0], search->gram->shape[1], groups, group_size);
+    AQ_TRY(check_run("search_groups", run, search->gram->shape[0]));
+    AQ_REQUIRE(run->width == group_size && search->ancestors->shape[0] == run->count &&
+                   search->delta->shape[3] == run->count * run->width,
+               AQ_SHAPE, "search_groups: %zu groups of %zu, ancestors of %zu steps, a delta of %zu",
+               run->count, run->width, search->ancestors->shape[0], search->delta->shape[3]);
+    size_t books = coded->codebooks.shape[0];
+    for (size_t t = 0; t < run->count; t++)
+        AQ_TRY(check_permutation(search->codebook_orders + t * books, books));
+    return search->losses->home->ops->search_groups(search);
+}
+
+aq_status aq_residual_update(const aq_tensor *delta, const aq_tensor *gram, const aq_group_run *run,
+                             const aq_tensor *origins, const aq_tensor *old_residual,
                              aq_tensor *residual) {
-    AQ_CHECK_OPERANDS("residual_update", {"delta", delta, AQ_F32, "rbog"},
-                      {"gram_rows", gram_rows, AQ_F32, "gi"}, {"ancestors", ancestors, AQ_U8, "rb"},
-                      {"old_residual", old_residual, AQ_F32, "rboi"},
+    AQ_CHECK_OPERANDS("residual_update", {"delta", delta, AQ_F32, "rbow"},
+                      {"gram", gram, AQ_F32, "ii"}, {"origins", origins, AQ_U8, "rb"},
+                      {"old_residual", old_residual, AQ_F32, "rcoi"},
                       {"residual", residual, AQ_F32, "rboi"});
     AQ_TRY(check_beam("residual_update", delta->shape[1]));
+    AQ_TRY(check_run("residual_update", run, gram->shape[0]));
+    AQ_REQUIRE(delta->shape[3] == run->count * run->width, AQ_SHAPE,
+               "residual_update: a delta of %zu columns for %zu groups of %zu", delta->shape[3],
+               run->count, run->width);
     AQ_REQUIRE(residual->data != old_residual->data || delta->shape[1] == 1, AQ_INVALID,
                "residual_update: in place with a beam of %zu", delta->shape[1]);
-    return delta->home->ops->residual_update(delta, gram_rows, ancestors, old_residual, residual);
+    return delta->home->ops->residual_update(delta, gram, run, origins, old_residual, residual);
 }
 
 aq_status aq_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,

@@ -1,0 +1,174 @@
+#include "mma.h"
+#include "search_minima.h"
+
+/* x.y with x = x1 + x2 and y = y1 + y2 in bfloat16: with a = (x1, x2) one product with (y1, y1) and
+ * one with (y2, y2), the first begun from the entry's norm. Eight elements at a time ("eights"). */
+
+constexpr unsigned minima_warps = 4;
+constexpr unsigned tile_words = 64; /* of 8 entries' 8 elements: first parts, then second parts */
+
+static unsigned eights_of(unsigned width) {
+    return width <= 8 ? 1 : 2;
+}
+
+size_t minima_table_words(size_t entries, unsigned width) {
+    return entries / 8 * eights_of(width) * tile_words;
+}
+
+static __device__ inline float first_part(float value) {
+    return __uint_as_float(cuda_pack_bfloats(value, 0) << 16);
+}
+
+/* Elements i and i + 1 of a vector, zeros past its width. */
+struct two_elements {
+    float low, high;
+
+    __device__ two_elements(const float *vector, unsigned width, unsigned i)
+        : low(i < width ? vector[i] : 0), high(i + 1 < width ? vector[i + 1] : 0) {
+    }
+
+    __device__ uint32_t first_parts() const {
+        return cuda_pack_bfloats(low, high);
+    }
+
+    __device__ uint32_t second_parts() const {
+        return cuda_pack_bfloats(low - first_part(low), high - first_part(high));
+    }
+};
+
+/* Word `lane` of a tile has elements 2 pair, 2 pair + 1 of entry lane / 4, pair = lane % 4: a
+ * lane's own piece of b. */
+aq_status minima_table(const cuda_state *state, const float *entries, size_t count, unsigned width,
+                       uint32_t *table) {
+    unsigned eights = eights_of(width);
+    return cuda_each(state, count * 4 * eights, [=] __device__(size_t i) {
+        size_t tile = i / 32, entry = tile / eights * 8 + i % 32 / 4;
+        unsigned element = (unsigned)(tile % eights * 8 + i % 4 * 2);
+        two_elements two(entries + entry * width, width, element);
+        uint32_t *words = table + tile * tile_words + i % 32;
+        words[0] = two.first_parts();
+        words[32] = two.second_parts();
+    });
+}
+
+template <unsigned Eights> struct table_chunk {
+    uint32_t words[minima_chunk / 8 * Eights * tile_words];
+    float norms[minima_chunk];
+};
+
+template <unsigned Eights>
+static __device__ void load_chunk(const minima_args &args, unsigned chunk,
+                                  table_chunk<Eights> *target) {
+    constexpr unsigned count = sizeof target->words / sizeof(uint32_t);
+    const uint32_t *words = args.table + (size_t)chunk * count;
+    const float *norms = args.norms + (size_t)chunk * minima_chunk;
+    for (unsigned i = 4 * threadIdx.x; i < count; i += 4 * minima_warps * 32)
+        cuda_copy_ahead(target->words + i, words + i);
+    for (unsigned i = 4 * threadIdx.x; i < minima_chunk; i += 4 * minima_warps * 32)
+        cuda_copy_ahead(target->norms + i, norms + i);
+}
+
+/* The lane's pieces of its warp's points, 16 a tile. */
+template <unsigned Tiles, unsigned Eights>
+static __device__ void load_points(const minima_args &args, size_t first,
+                                   uint32_t (&points)[Tiles][Eights][4]) {
+    unsigned row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
+    for (unsigned i = 0; i < Tiles * 2 * Eights; i++) {
+        unsigned tile = i / (2 * Eights), eight = i / 2 % Eights, half = i % 2;
+        size_t n = first + tile * 16 + half * 8 + row;
+        unsigned width = n < args.count ? args.width : 0;
+        two_elements two(args.points + n * args.width, width, eight * 8 + 2 * pair);
+        points[tile][eight][half] = two.first_parts();
+        points[tile][eight][2 + half] = two.second_parts();
+    }
+}
+
+/* least[tile][half]: over the lane's columns, for row lane / 4 + 8 half of the tile. */
+template <unsigned Tiles, unsigned Eights>
+static __device__ void search_chunk(const table_chunk<Eights> &chunk,
+                                    const uint32_t (&points)[Tiles][Eights][4],
+                                    float (&least)[Tiles][2]) {
+    unsigned lane = threadIdx.x % 32;
+    for (unsigned i = 0; i < 2 * Tiles; i++) least[i / 2][i % 2] = INFINITY;
+#pragma unroll 2
+    for (unsigned tile = 0; tile < minima_chunk / 8; tile++) {
+        uint32_t first[Eights], second[Eights];
+        for (unsigned eight = 0; eight < Eights; eight++) {
+            const uint32_t *words = chunk.words + (tile * Eights + eight) * tile_words + lane;
+            first[eight] = words[0];
+            second[eight] = words[32];
+        }
+        const float *norms = chunk.norms + tile * 8 + lane % 4 * 2;
+        const float n0 = norms[0], n1 = norms[1];
+#pragma unroll
+        for (unsigned p = 0; p < Tiles; p++) {
+            float score[4] = {n0, n1, n0, n1};
+            for (unsigned eight = 0; eight < Eights; eight++) {
+                const uint32_t b1[2] = {first[eight], first[eight]};
+                const uint32_t b2[2] = {second[eight], second[eight]};
+                cuda_mma_bf16(score, points[p][eight], b1, score);
+                cuda_mma_bf16(score, points[p][eight], b2, score);
+            }
+            least[p][0] = fminf(least[p][0], fminf(score[0], score[1]));
+            least[p][1] = fminf(least[p][1], fminf(score[2], score[3]));
+        }
+    }
+}
+
+/* Over the four lanes that share a row. */
+static __device__ inline float quad_least(float value) {
+    value = fminf(value, __shfl_xor_sync(cuda_whole_warp, value, 1));
+    return fminf(value, __shfl_xor_sync(cuda_whole_warp, value, 2));
+}
+
+/* A block treats minima_step chunks one by one while the next one comes into shared memory; its
+ * warps have Tiles tiles of points each. */
+template <unsigned Tiles, unsigned Eights>
+__global__ void __launch_bounds__(minima_warps * 32) minima_kernel(minima_args args) {
+    constexpr unsigned block_points = minima_warps * Tiles * 16;
+    __shared__ __align__(16) table_chunk<Eights> chunks[2];
+    __shared__ float found[block_points][minima_step];
+    uint32_t points[Tiles][Eights][4];
+    unsigned own = threadIdx.x / 32 * (Tiles * 16), row = threadIdx.x % 32 / 4;
+    size_t first = (size_t)blockIdx.x * block_points;
+    unsigned begin = blockIdx.y * minima_step;
+    load_points<Tiles, Eights>(args, first + own, points);
+    load_chunk<Eights>(args, begin, &chunks[0]);
+    for (unsigned c = 0; c < minima_step; c++) {
+        cuda_copies_wait();
+        __syncthreads();
+        if (c + 1 < minima_step) load_chunk<Eights>(args, begin + c + 1, &chunks[(c + 1) % 2]);
+        float least[Tiles][2];
+        search_chunk<Tiles, Eights>(chunks[c % 2], points, least);
+        for (unsigned i = 0; i < 2 * Tiles; i++) {
+            float value = quad_least(least[i / 2][i % 2]);
+            if (threadIdx.x % 4 == 0) found[own + i / 2 * 16 + i % 2 * 8 + row][c] = value;
+        }
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < block_points * minima_step; i += minima_warps * 32) {
+        size_t n = first + i / minima_step;
+        if (n < args.count)
+            args.minima[n * args.chunks + begin + i % minima_step] =
+                found[i / minima_step][i % minima_step];
+    }
+}
+
+template <unsigned Tiles, unsigned Eights>
+static aq_status run_minima(const cuda_state *state, const minima_args &args) {
+    constexpr unsigned block_points = minima_warps * Tiles * 16;
+    size_t blocks = (args.count + block_points - 1) / block_points;
+    AQ_REQUIRE(blocks <= 0x7fffffff, AQ_UNSUPPORTED, "a code search over %zu hypotheses",
+               args.count);
+    dim3 grid((unsigned)blocks, args.chunks / minima_step);
+    minima_kernel<Tiles, Eights><<<grid, minima_warps * 32, 0, state->stream>>>(args);
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
+}
+
+/* Few points: fewer a block, so that they fill the device. */
+aq_status minima_find(const cuda_state *state, const minima_args &args) {
+    constexpr size_t few = 2048;
+    if (eights_of(args.width) == 2) return run_minima<2, 2>(state, args);
+    return args.count < few ? run_minima<2, 1>(state, args) : run_minima<8, 1>(state, args);
+}
