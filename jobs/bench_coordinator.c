@@ -33,27 +33,19 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static aq_status parse_number(const char *text, double most, double *number) {
-    char *end;
-    *number = strtod(text, &end);
-    AQ_REQUIRE(end != text && !*end && *number > 0 && *number <= most, AQ_INVALID,
-               "bench coordinator: expected a number up to %g, found \"%s\"", most, text);
-    return AQ_OK;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     bench_options *options = state->input;
     switch (key) {
     case 'r':
-        return (error_t)parse_number(argument, 65536, &options->ranks);
+        return (error_t)aq_job_real_of("--ranks", argument, 65536, &options->ranks);
     case 't':
-        return (error_t)parse_number(argument, 4096, &options->team);
+        return (error_t)aq_job_real_of("--team", argument, 4096, &options->team);
     case 'b':
-        return (error_t)parse_number(argument, 65536, &options->blocks);
+        return (error_t)aq_job_real_of("--blocks", argument, 65536, &options->blocks);
     case FORWARD:
-        return (error_t)parse_number(argument, 60, &options->forward);
+        return (error_t)aq_job_real_of("--forward", argument, 60, &options->forward);
     case QUANTIZE:
-        return (error_t)parse_number(argument, 600, &options->quantize);
+        return (error_t)aq_job_real_of("--quantize", argument, 600, &options->quantize);
     case 'j':
         options->json = true;
         return 0;

@@ -27,24 +27,17 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static aq_status parse_number(const char *text, double most, double *number) {
-    char *end;
-    *number = strtod(text, &end);
-    AQ_REQUIRE(end != text && !*end && *number > 0 && *number <= most, AQ_INVALID,
-               "bench relay: expected a number up to %g, found \"%s\"", most, text);
-    return AQ_OK;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     bench_options *options = state->input;
     double number;
     switch (key) {
     case 'm':
-        if (parse_number(argument, MOST, &number) != AQ_OK) return (error_t)AQ_INVALID;
+        if (aq_job_real_of("--megabytes", argument, MOST, &number) != AQ_OK)
+            return (error_t)AQ_INVALID;
         options->megabytes = number < 1 ? 1 : (long)number;
         return 0;
     case 'b':
-        return (error_t)parse_number(argument, LONGEST, &options->busy);
+        return (error_t)aq_job_real_of("--busy", argument, LONGEST, &options->busy);
     case 'c':
         options->copies = true;
         return 0;

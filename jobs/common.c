@@ -83,6 +83,14 @@ aq_status aq_job_number_of(const char *option, const char *text, long least, lon
     return AQ_OK;
 }
 
+aq_status aq_job_real_of(const char *option, const char *text, double most, double *number) {
+    char *end;
+    *number = strtod(text, &end);
+    AQ_REQUIRE(end != text && !*end && *number > 0 && *number <= most, AQ_INVALID,
+               "%s: expected a number above 0 and up to %g, found \"%s\"", option, most, text);
+    return AQ_OK;
+}
+
 json_t *aq_job_number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }

@@ -11,9 +11,11 @@
 
 typedef struct evaluate_options {
     const char *model, *tokens, *backend, *logits;
-    size_t length;
+    long length;
     bool json;
 } evaluate_options;
+
+enum { MOST_LENGTH = 1 << 24 };
 
 static const struct argp_option option_list[] = {
     {"tokens", 't', "FILE.npy", 0, "Tokens to predict: uint16, int32 or int64", 0},
@@ -25,15 +27,6 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static aq_status parse_length(const char *text, size_t *length) {
-    char *end;
-    long value = strtol(text, &end, 10);
-    AQ_REQUIRE(end != text && *end == '\0' && value >= 2 && value <= 1 << 24, AQ_INVALID,
-               "--seqlen: expected a number from 2 to %d, found %s", 1 << 24, text);
-    *length = (size_t)value;
-    return AQ_OK;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     evaluate_options *options = state->input;
     switch (key) {
@@ -41,7 +34,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
         options->tokens = argument;
         return 0;
     case 'l':
-        return (error_t)parse_length(argument, &options->length);
+        return (error_t)aq_job_number_of("--seqlen", argument, 2, MOST_LENGTH, &options->length);
     case 'b':
         options->backend = argument;
         return 0;
@@ -77,19 +70,20 @@ static aq_status show_step(const aq_watch *watch, const char *phase, int done, i
 static aq_status measure(const evaluate_options *options, aq_source *source, aq_backend *backend,
                          aq_perplexity_report *report) {
     size_t vocab = source->shape.vocab;
-    const aq_token_cut cut = {.length = options->length, .vocab = vocab, .flatten = true};
+    const size_t length = (size_t)options->length;
+    const aq_token_cut cut = {.length = length, .vocab = vocab, .flatten = true};
     const aq_watch terminal = {.step = show_step};
     aq_perplexity_settings settings = {.precision = AQ_PRECISE,
                                        .watch = isatty(STDERR_FILENO) ? &terminal : NULL};
     aq_tokens tokens = {0};
     aq_status status;
-    if (options->logits) settings.logits = calloc(options->length, vocab * sizeof(float));
+    if (options->logits) settings.logits = calloc(length, vocab * sizeof(float));
     AQ_NEED(settings.logits || !options->logits, AQ_MEMORY, "no memory for the logits");
     AQ_STEP(aq_tokens_read(options->tokens, &cut, &tokens));
     status = aq_perplexity(source, &tokens, &settings, backend, report);
     if (settings.watch) fputs("\r\033[K", stderr);
     if (status == AQ_OK && options->logits)
-        status = aq_npy_write(options->logits, settings.logits, options->length, vocab);
+        status = aq_npy_write(options->logits, settings.logits, length, vocab);
 done:
     free(settings.logits);
     aq_tokens_free(&tokens);

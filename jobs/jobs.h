@@ -35,6 +35,9 @@ aq_status aq_job_parse(const struct argp *argp, int argc, char **argv, void *inp
 aq_status aq_job_number_of(const char *option, const char *text, long least, long most,
                            long *number);
 
+/* The same for a number above 0 and up to `most`. */
+aq_status aq_job_real_of(const char *option, const char *text, double most, double *number);
+
 /* A number as JSON; null if it is not finite. */
 json_t *aq_job_number(double value);
 

@@ -22,6 +22,7 @@ enum {
     OPTION_NODE_MEMORY,
     MOST_SETS = 256,
     MOST_RANKS = 1 << 20,
+    MOST_GIGABYTES = 1 << 30,
     MOST_CONFIG = 1 << 24
 };
 
@@ -49,22 +50,6 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static aq_status read_count(const char *option, const char *text, long *count) {
-    char *end;
-    *count = strtol(text, &end, 10);
-    AQ_REQUIRE(*text && !*end && *count >= 1 && *count <= MOST_RANKS, AQ_INVALID,
-               "--%s: expected an integer from 1 to %d, found \"%s\"", option, MOST_RANKS, text);
-    return AQ_OK;
-}
-
-static aq_status read_gigabytes(const char *text, double *gigabytes) {
-    char *end;
-    *gigabytes = strtod(text, &end);
-    AQ_REQUIRE(*text && !*end && *gigabytes > 0 && *gigabytes < 1e9, AQ_INVALID,
-               "--node-memory: expected a number of GB above 0, found \"%s\"", text);
-    return AQ_OK;
-}
-
 static aq_status add_set(plan_options *options, const char *assignment) {
     AQ_REQUIRE(options->set_count < MOST_SETS, AQ_INVALID, "more than %d --set", MOST_SETS);
     options->sets[options->set_count++] = assignment;
@@ -77,11 +62,13 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
     case OPTION_SET:
         return (error_t)add_set(options, argument);
     case OPTION_RANKS:
-        return (error_t)read_count("ranks", argument, &options->ranks);
+        return (error_t)aq_job_number_of("--ranks", argument, 1, MOST_RANKS, &options->ranks);
     case OPTION_NODE_RANKS:
-        return (error_t)read_count("ranks-per-node", argument, &options->node_ranks);
+        return (error_t)aq_job_number_of("--ranks-per-node", argument, 1, MOST_RANKS,
+                                         &options->node_ranks);
     case OPTION_NODE_MEMORY:
-        return (error_t)read_gigabytes(argument, &options->node_memory);
+        return (error_t)aq_job_real_of("--node-memory", argument, MOST_GIGABYTES,
+                                       &options->node_memory);
     case OPTION_GPU:
         options->gpu = argument;
         return 0;
