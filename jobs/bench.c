@@ -12,11 +12,8 @@ typedef struct bench_part {
 } bench_part;
 
 static const bench_part parts[] = {
-    {"layer", aq_bench_layer},
-    {"tune", aq_bench_tune},
-    {"relay", aq_bench_relay},
-    {"rates", aq_bench_rates},
-    {"coordinator", aq_bench_coordinator},
+    {"layer", aq_bench_layer}, {"tune", aq_bench_tune},   {"block", aq_bench_block},
+    {"relay", aq_bench_relay}, {"rates", aq_bench_rates}, {"coordinator", aq_bench_coordinator},
 };
 
 static error_t parse_nothing(int key, char *argument, struct argp_state *state) {
@@ -26,9 +23,9 @@ static error_t parse_nothing(int key, char *argument, struct argp_state *state) 
 
 static const struct argp bench_line = {
     .parser = parse_nothing,
-    .args_doc = "layer|tune|relay|rates|coordinator [OPTION...]",
+    .args_doc = "layer|tune|block|relay|rates|coordinator [OPTION...]",
     .doc = "Measures one part of the program: layer: the fit of one linear layer; tune: block "
-           "tuning of one sequence; "
+           "tuning of one sequence; block: a whole block, and the model made of such; "
            "relay: handing activations over between ranks; rates: what plan estimates time from; "
            "coordinator: what it costs to coordinate many ranks. "
            "`aqlm-mpi bench PART --help' tells more.",
@@ -49,7 +46,7 @@ int aq_job_bench(int argc, char **argv) {
         return part->run(argc - 1, argv + 1) == AQ_OK ? 0 : aq_job_fail();
     }
     if (aq_job_parse(&bench_line, argc, argv, NULL) == AQ_OK)
-        AQ_FAIL(AQ_INVALID,
-                "bench: what is to be measured? expected layer, tune, relay, rates or coordinator");
+        AQ_FAIL(AQ_INVALID, "bench: what is to be measured? expected layer, tune, block, relay, "
+                            "rates or coordinator");
     return aq_job_fail();
 }

@@ -11,6 +11,7 @@
 aq_status aq_bench_rates(int argc, char **argv);
 aq_status aq_bench_layer(int argc, char **argv);
 aq_status aq_bench_tune(int argc, char **argv);
+aq_status aq_bench_block(int argc, char **argv);
 aq_status aq_bench_relay(int argc, char **argv);
 aq_status aq_bench_coordinator(int argc, char **argv);
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLE = 1 << 16 };
+enum { TABLE = 1 << 16, MOST_WIDTH = 1 << 17 };
 
 /* ---- numbers ---- */
 
@@ -146,21 +146,52 @@ void aq_synthetic_llama(size_t hidden, size_t ffn, size_t heads, size_t kv_heads
 
 static const struct known {
     const char *name;
-    size_t hidden, ffn, heads, kv_heads, blocks;
-} known_shapes[] = {{"llama-2-7b", 4096, 11008, 32, 32, 32},
-                    {"llama-2-70b", 8192, 28672, 64, 8, 80}};
+    size_t hidden, ffn, heads, kv_heads, blocks, experts, active; /* ffn: of one expert */
+} known_kinds[] = {{"llama-2-7b", 4096, 11008, 32, 32, 32, 1, 1},
+                   {"llama-2-70b", 8192, 28672, 64, 8, 80, 1, 1},
+                   {"mixtral-8x7b", 4096, 14336, 32, 8, 32, 8, 2}};
+
+/* hidden x ffn x heads; heads have an even number of columns, for rotations. */
+static bool read_sizes(const char *text, struct known *sizes) {
+    char end;
+    *sizes = (struct known){.blocks = 1, .experts = 1, .active = 1};
+    if (strspn(text, "0123456789x") != strlen(text) ||
+        sscanf(text, "%zux%zux%zu%c", &sizes->hidden, &sizes->ffn, &sizes->heads, &end) != 3)
+        return false;
+    sizes->kv_heads = sizes->heads;
+    return sizes->heads >= 1 && sizes->hidden >= 1 && sizes->hidden <= MOST_WIDTH &&
+           sizes->ffn >= 1 && sizes->ffn <= MOST_WIDTH && sizes->hidden % (2 * sizes->heads) == 0;
+}
+
+static void fill_kind(const struct known *sizes, aq_block_kind *kind) {
+    kind->experts = sizes->experts;
+    kind->active = sizes->active;
+    aq_synthetic_llama(sizes->hidden, sizes->ffn * sizes->active, sizes->heads, sizes->kv_heads,
+                       sizes->blocks, &kind->shape);
+}
+
+aq_status aq_synthetic_kind(const char *name, aq_block_kind *kind) {
+    char names[256] = "";
+    struct known sizes;
+    for (size_t i = 0; i < sizeof known_kinds / sizeof *known_kinds; i++) {
+        fill_kind(&known_kinds[i], kind);
+        if (strcmp(name, known_kinds[i].name) == 0) return AQ_OK;
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s, ", known_kinds[i].name);
+    }
+    AQ_REQUIRE(read_sizes(name, &sizes), AQ_INVALID,
+               "the shape \"%s\" is not known: expected one of %sor HIDDENxFFNxHEADS such as "
+               "64x128x4, with an even number of columns a head",
+               name, names);
+    fill_kind(&sizes, kind);
+    return AQ_OK;
+}
 
 aq_status aq_synthetic_shape(const char *name, aq_model_shape *shape) {
-    char names[256] = "";
-    for (size_t i = 0; i < sizeof known_shapes / sizeof *known_shapes; i++) {
-        const struct known *known = &known_shapes[i];
-        aq_synthetic_llama(known->hidden, known->ffn, known->heads, known->kv_heads, known->blocks,
-                           shape);
-        if (strcmp(name, known->name) == 0) return AQ_OK;
-        size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", known->name);
-    }
-    return AQ_FAIL(AQ_INVALID, "the shape \"%s\" is not known: expected one of %s", name, names);
+    aq_block_kind kind;
+    AQ_TRY(aq_synthetic_kind(name, &kind));
+    *shape = kind.shape;
+    return AQ_OK;
 }
 
 /* ---- a block ---- */

@@ -20,7 +20,18 @@ aq_status aq_synthetic_normal(aq_backend *backend, aq_shape shape, double deviat
 aq_status aq_synthetic_layer(aq_backend *backend, size_t out, size_t in, uint64_t seed,
                              aq_tensor *weight, aq_tensor *gram);
 
-/* The shapes that benchmarks know by name: "llama-2-7b", "llama-2-70b". INVALID listing them. */
+/* A block, with experts or without: `shape` is what one token goes through, an MLP of its `active`
+ * experts side by side. A dense block has one of one. */
+typedef struct aq_block_kind {
+    aq_model_shape shape;
+    size_t experts, active;
+} aq_block_kind;
+
+/* The blocks that benchmarks know by name: "llama-2-7b", "llama-2-70b", "mixtral-8x7b"; and any of
+ * one dense block by its sizes, "64x128x4": hidden x ffn x heads. INVALID listing them. */
+aq_status aq_synthetic_kind(const char *name, aq_block_kind *kind);
+
+/* Its shape alone. */
 aq_status aq_synthetic_shape(const char *name, aq_model_shape *shape);
 
 /* A shape like Llama's. */

@@ -226,6 +226,15 @@ fails '--repeat: expected an integer from 1' bench layer --shape 64x128 --repeat
 fails 'NAME is missing' bench tune
 fails 'expected one of llama-2-7b, llama-2-70b' bench tune --shape gpt
 fails '--seqlen: expected an integer' bench tune --shape llama-2-7b --seqlen one
+fails 'NAME is missing' bench block
+fails 'mixtral-8x7b' bench block --shape gpt
+fails 'HIDDENxFFNxHEADS' bench block --shape 64x128x5
+fails 'layer of 64 x 100: .*100 columns' bench block --shape 64x100x4 --scheme 1x4 --backend cpu
+block=(bench block --shape 64x128x4 --backend cpu --scheme 1x4 --seqlen 16 --repeat 1 --kmeans-iterations 20)
+succeeds '^1 blocks: [0-9.e-]+ GPU-hours' "${block[@]}"
+succeeds '^run: per shape one start, at most 8 iterations and 3 rounds' "${block[@]}"
+succeeds '^run: every fit of a shape as a whole' "${block[@]}" --full --rounds 2
+succeeds '"count": 4, .*"phase": "block tuning", "seconds": [0-9.e-]+, .*"gpu_hours": [0-9.e-]+, .*"epochs": 3, ' "${block[@]}" --epochs 3 --json
 
 ((failures == 0)) && echo "all as expected"
 exit $((failures > 0))
