@@ -146,10 +146,12 @@ static void print_layers(const aq_block_cost *cost) {
 static void print_assumptions(const block_result *result) {
     const aq_block_subject *of = &result->subject;
     const aq_fit_settings *fit = &of->fit;
-    printf("\ncounted: %zu sequences of %zu tokens, %zu more held out; %d starts of %d iterations "
-           "of k-means and %d rounds a layer; %d epochs in batches of %d; no files, no waiting\n",
-           of->sequences, of->length, of->held_out, fit->kmeans_starts, fit->kmeans_iterations,
-           fit->rounds, of->epochs, of->batch);
+    printf("\ncounted: %dx%d in groups of %d x %d, beam %d; %zu sequences of %zu tokens, %zu more "
+           "held out; %d starts of %d iterations of k-means and %d rounds a layer; %d epochs in "
+           "batches of %d; no files, no waiting\n",
+           fit->scheme.codebooks, fit->scheme.bits, fit->scheme.out_group, fit->scheme.in_group,
+           fit->beam, of->sequences, of->length, of->held_out, fit->kmeans_starts,
+           fit->kmeans_iterations, fit->rounds, of->epochs, of->batch);
     if (of->full)
         printf("run: every fit of a shape as a whole; one step of Gram matrices, passes and "
                "tuning, scaled\n");
@@ -194,11 +196,13 @@ static json_t *layers_json(const aq_block_cost *cost) {
 
 static json_t *assumptions_json(const aq_block_subject *of) {
     const aq_fit_settings *fit = &of->fit;
-    return json_pack("{sI sI sI si si si si si sb}", "sequences", (json_int_t)of->sequences,
-                     "seqlen", (json_int_t)of->length, "validation", (json_int_t)of->held_out,
-                     "kmeans_starts", fit->kmeans_starts, "kmeans_iterations",
-                     fit->kmeans_iterations, "rounds", fit->rounds, "epochs", of->epochs, "batch",
-                     of->batch, "full", of->full);
+    return json_pack("{si si si si si sI sI sI si si si si si sb}", "codebooks",
+                     fit->scheme.codebooks, "bits", fit->scheme.bits, "group", fit->scheme.in_group,
+                     "out_group", fit->scheme.out_group, "beam", fit->beam, "sequences",
+                     (json_int_t)of->sequences, "seqlen", (json_int_t)of->length, "validation",
+                     (json_int_t)of->held_out, "kmeans_starts", fit->kmeans_starts,
+                     "kmeans_iterations", fit->kmeans_iterations, "rounds", fit->rounds, "epochs",
+                     of->epochs, "batch", of->batch, "full", of->full);
 }
 
 static void print_json(aq_backend *backend, const char *shape, const block_result *result) {
