@@ -18,7 +18,7 @@ enum { OPTION_SHAPE = 0x2001, OPTION_REPEAT, FIRST_SETTING, MOST_REPEATS = 1000 
 static const char *const setting_keys[] = {
     "quantizer.scheme", "quantizer.group",     "quantizer.out_group",         "quantizer.beam",
     "quantizer.rounds", "quantizer.tolerance", "quantizer.kmeans_iterations", "run.seed",
-    "run.backend",      "quantizer.solver",    "quantizer.kmeans_starts"};
+    "run.backend",      "quantizer.solver",    "quantizer.kmeans_starts",     "quantizer.noise"};
 
 enum {
     SETTINGS = sizeof setting_keys / sizeof *setting_keys,
@@ -43,6 +43,8 @@ static const struct argp_option option_list[] = {
     {"seed", FIRST_SETTING + 7, "N", 0, "Seed of all random numbers (0)", 0},
     {"backend", FIRST_SETTING + 8, "NAME", 0, "auto, cpu or cuda (auto)", 0},
     {"solver", FIRST_SETTING + 9, "NAME", 0, "Of codebooks and scales: cg or adam (cg)", 0},
+    {"noise", FIRST_SETTING + 11, "X", 0,
+     "On codebooks during the search, falling over 4/5 of the rounds (0)", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -211,6 +213,8 @@ static aq_status check_options(const bench_options *options) {
                "bench layer: --input and --shape both say what is to be fitted: give one");
     if (options->out)
         AQ_TRY(aq_scheme_check(&options->config.quantizer.scheme, options->out, options->in));
+    AQ_REQUIRE(options->exact_rounds || options->config.quantizer.noise == 0, AQ_INVALID,
+               "bench layer: noise falls over the rounds; --rounds N says how many");
     AQ_REQUIRE(options->out || options->exact_rounds || options->config.quantizer.tolerance > 0,
                AQ_INVALID,
                "bench layer: a tolerance of 0 never stops; --rounds N says how far to go");

@@ -115,6 +115,18 @@ static void more_starts_begin_lower(void) {
     aq_test_layer_free(&layer);
 }
 
+static void noise_finds_lower_errors(void) {
+    aq_test_layer layer = usual_layer();
+    aq_fit_settings settings = settings_of(usual);
+    settings.rounds = 30;
+    double plain = fit_and_free(&layer, &settings).error;
+    settings.noise = 0.05, settings.tolerance = 0.9;
+    aq_fit_report report = fit_and_free(&layer, &settings);
+    CU_ASSERT(report.error < plain);
+    CU_ASSERT(report.noisy == 24 && report.stop_round > 24); /* the rule waits for the noise */
+    aq_test_layer_free(&layer);
+}
+
 static void a_singular_gram_matrix_is_fitted(void) {
     aq_test_layer layer = aq_test_layer_new(OUT, IN, 5, 1);
     aq_fit_settings settings = settings_of(usual);
@@ -264,6 +276,8 @@ static void settings_that_do_not_fit_are_refused(void) {
     expect_failure(&layer, &settings, AQ_INVALID, "learning_rate");
     settings = settings_of(usual), settings.tolerance = NAN;
     expect_failure(&layer, &settings, AQ_INVALID, "tolerance");
+    settings = settings_of(usual), settings.noise = NAN;
+    expect_failure(&layer, &settings, AQ_INVALID, "noise");
     settings = settings_of(usual), settings.kmeans_starts = 0;
     expect_failure(&layer, &settings, AQ_INVALID, "kmeans_starts");
     aq_tensor_free(&layer.gram);
@@ -336,6 +350,7 @@ int main(int argc, char **argv) {
         {"the_report_tells_the_error_of_the_result", the_report_tells_the_error_of_the_result},
         {"a_wider_beam_fits_better", a_wider_beam_fits_better},
         {"more_starts_begin_lower", more_starts_begin_lower},
+        {"noise_finds_lower_errors", noise_finds_lower_errors},
         {"a_singular_gram_matrix_is_fitted", a_singular_gram_matrix_is_fitted},
         {"zero_rows_stay_zero", zero_rows_stay_zero},
         {"nothing_to_fit_needs_no_round", nothing_to_fit_needs_no_round},

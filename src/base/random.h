@@ -25,7 +25,8 @@ typedef enum aq_stream {
     AQ_STREAM_GROUP_ORDER,    /* order of column groups in a code pass */
     AQ_STREAM_CODEBOOK_ORDER, /* order of codebooks inside a group */
     AQ_STREAM_BATCHES,        /* order of sequences in block tuning */
-    AQ_STREAM_TEST            /* data of tests and benchmarks */
+    AQ_STREAM_TEST,           /* data of tests and benchmarks */
+    AQ_STREAM_NOISE           /* noise on codebooks */
 } aq_stream;
 
 static inline AQ_HOST_DEVICE uint64_t aq_mix(uint64_t x) {

@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "quant/code_search.h"
 #include "quant/kmeans.h"
+#include "quant/noise.h"
 
 #include <float.h>
 #include <math.h>
@@ -75,8 +76,8 @@ done:
 }
 
 int aq_fit_stop_round(const aq_fit_report *report, double tolerance) {
-    double before = report->kmeans_error;
-    for (int i = 0; i < report->rounds && tolerance > 0; i++) {
+    double before = report->noisy ? report->round_errors[report->noisy - 1] : report->kmeans_error;
+    for (int i = report->noisy; i < report->rounds && tolerance > 0; i++) {
         double gain = before - report->round_errors[i];
         if (gain < tolerance * before) return i + 1;
         before = report->round_errors[i];
@@ -99,6 +100,8 @@ static aq_status check_settings(const aq_fit_settings *settings) {
                settings->adam_steps);
     AQ_REQUIRE(settings->tolerance >= 0 && settings->tolerance <= 1, AQ_INVALID,
                "tolerance: expected 0 to 1, found %g", settings->tolerance);
+    AQ_REQUIRE(settings->noise >= 0 && settings->noise <= 1, AQ_INVALID,
+               "noise: expected 0 to 1, found %g", settings->noise);
     AQ_REQUIRE(settings->learning_rate > 0 && settings->learning_rate <= FLT_MAX, AQ_INVALID,
                "learning_rate: expected a positive number, found %g", settings->learning_rate);
     return AQ_OK;
@@ -252,14 +255,26 @@ static aq_status start_with_kmeans(layer_fit *fit) {
     return end_phase(fit, &started, &fit->report->seconds_kmeans);
 }
 
-static aq_status try_round(layer_fit *fit, int round, double *error) {
+/* All members draw the same noise. */
+static aq_status search_codes(layer_fit *fit, int round) {
     const aq_fit_settings *settings = fit->settings;
     const aq_code_pass pass = {
         .seed = round_seed(fit, round), .team = fit->team, .watch = settings->watch};
+    double share = aq_noise_share(settings->noise, round, settings->rounds);
+    float *kept;
+    if (share == 0) return aq_code_search_run(&fit->search, &pass, fit->coded);
+    AQ_TRY(aq_noise_add(share, pass.seed, &fit->coded->codebooks, &kept));
+    aq_status status = aq_code_search_run(&fit->search, &pass, fit->coded);
+    aq_status removed = aq_noise_remove(kept, &fit->coded->codebooks);
+    return status == AQ_OK ? removed : status;
+}
+
+static aq_status try_round(layer_fit *fit, int round, double *error) {
+    const aq_fit_settings *settings = fit->settings;
     double started = aq_seconds();
     AQ_TRY(aq_codebook_solver_run(&fit->solver, settings->adam_steps, settings->watch, fit->coded));
     AQ_TRY(end_phase(fit, &started, &fit->report->seconds_codebooks));
-    AQ_TRY(aq_code_search_run(&fit->search, &pass, fit->coded));
+    AQ_TRY(search_codes(fit, round));
     AQ_TRY(end_phase(fit, &started, &fit->report->seconds_codes));
     return measure_error(&fit->meter, fit->coded, error);
 }
@@ -309,6 +324,7 @@ aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
         .weight = weight, .settings = settings, .team = team, .coded = coded, .report = report};
     *coded = (aq_coded){0};
     *report = (aq_fit_report){0};
+    if (settings->noise > 0) report->noisy = aq_noise_rounds(settings->rounds);
     aq_status status;
     AQ_STEP(check_layer(weight, gram, settings, team));
     AQ_STEP(fit_new(weight, gram, &fit));

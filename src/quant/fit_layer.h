@@ -19,6 +19,7 @@ typedef struct aq_fit_settings {
     int kmeans_starts;     /* k-means runs from so many starts; the one of least error counts: 4 */
     int rounds;            /* at most (or exactly: see tolerance) */
     double tolerance; /* stop after a round that gains less than this share; 0: never stop early */
+    double noise;     /* on codebooks during the search (quant/noise.h); 0: none */
     aq_solver_kind solver;
     int adam_steps;        /* a round: 100 */
     double learning_rate;  /* Adam's, 1e-4; betas 0 and 0.95, AMSGrad */
@@ -31,6 +32,7 @@ typedef struct aq_fit_report {
     double round_errors[AQ_MAX_ROUNDS];
     double round_codebooks[AQ_MAX_ROUNDS], round_codes[AQ_MAX_ROUNDS]; /* seconds */
     int rounds;                                                        /* done */
+    int noisy;      /* so many rounds at the start are noisy, and none of them is the last */
     int stop_round; /* counted from 1; the round that gained less than tolerance, 0 if none did */
     double error;   /* of the result, codebooks and scales in float32 */
     int retries;    /* times a NaN or infinite loss was answered with a lower learning rate */
@@ -47,8 +49,8 @@ aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
                        const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
                        aq_fit_report *report);
 
-/* The first round of a report that gained less than the share `tolerance` of the error before it
- * (k-means' before the first); 0 if none did or tolerance is 0. */
+/* The first round of a report without noise that gained less than the share `tolerance` of the
+ * error before it (k-means' before the first); 0 if none did or tolerance is 0. */
 int aq_fit_stop_round(const aq_fit_report *report, double tolerance);
 
 /* tr(D H D') / tr(W H W') in float64 sums; 0 / 0 is 0. Collective over `team`. */

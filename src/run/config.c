@@ -61,6 +61,7 @@ aq_fit_settings aq_config_fit(const aq_config *config) {
                              .kmeans_starts = (int)config->quantizer.kmeans_starts,
                              .rounds = (int)config->quantizer.rounds,
                              .tolerance = config->quantizer.tolerance,
+                             .noise = config->quantizer.noise,
                              .solver = (aq_solver_kind)config->quantizer.solver,
                              .adam_steps = (int)config->quantizer.adam_steps,
                              .learning_rate = config->quantizer.learning_rate};

@@ -21,7 +21,7 @@ typedef struct aq_config {
     struct {
         aq_scheme scheme; /* quantizer.scheme, .group, .out_group */
         long beam, rounds, kmeans_iterations, kmeans_starts, adam_steps;
-        double tolerance, learning_rate;
+        double tolerance, noise, learning_rate;
         unsigned solver; /* aq_solver_kind */
     } quantizer;
     struct {

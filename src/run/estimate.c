@@ -87,7 +87,8 @@ static double phase_kmeans(const work *of) {
 
 static double rounds_of(const aq_config *config) {
     double most = (double)config->quantizer.rounds;
-    return config->quantizer.tolerance > 0 ? fmin(most, usual_rounds) : most;
+    bool all = config->quantizer.tolerance == 0 || config->quantizer.noise > 0;
+    return all ? most : fmin(most, usual_rounds);
 }
 
 static double phase_codebooks(const work *of) {

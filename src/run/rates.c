@@ -45,8 +45,8 @@ enum { FIELDS = sizeof fields / sizeof *fields };
  * 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and 0.6 of its bandwidth. The
  * process's memory is that of four jobs on one H100, less plan's slack. */
 #define H100_RATES(arithmetic, bandwidth)                                                          \
-    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 60e-6,           \
-    .codebooks_flops = 240e12 * (arithmetic), .precise_flops = 50e12 * (arithmetic),               \
+    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 95e-6,           \
+    .codebooks_flops = 220e12 * (arithmetic), .precise_flops = 51e12 * (arithmetic),               \
     .codes_step = 14e-6, .codes_scores = 1.1e12 * (arithmetic),                                    \
     .residual_flops = 6e12 * (bandwidth), .forward_step = 0.5e-3,                                  \
     .forward_flops = 120e12 * (arithmetic), .training_step = 1.3e-3,                               \
