@@ -64,7 +64,20 @@ typedef struct cuda_gemm {
     aq_precision precision;
 } cuda_gemm;
 
+/* AQ_HALF counts as AQ_FAST: operands are float32. */
 aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm);
+
+/* rounded[i] = values[i] in bfloat16; both aligned to 16 bytes. */
+aq_status cuda_round_all(const cuda_state *state, const float *values, size_t count,
+                         uint16_t *rounded);
+
+/* Attention with bfloat16 operands (cuda_attention_half.cu), for shapes that fit. */
+bool cuda_attention_half_fits(const aq_attention *shape);
+aq_status cuda_attention_half(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
+                              const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
+aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention_tape *tape,
+                                   const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
+                                   aq_tensor *dv);
 
 /* ---- the op table's entries; contracts in tensor/ops.h ---- */
 
@@ -124,7 +137,8 @@ aq_status cuda_attention(const aq_attention *shape, const aq_tensor *q, const aq
 aq_status cuda_attention_grad(const aq_attention *shape, const aq_attention_tape *tape,
                               const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk, aq_tensor *dv);
 aq_status cuda_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
-aq_status cuda_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up);
+aq_status cuda_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                              aq_tensor *dgate, aq_tensor *dup);
 aq_status cuda_cross_entropy_add(const aq_tensor *logits, const aq_tensor *targets, aq_tensor *sum);
 
 #ifdef __cplusplus

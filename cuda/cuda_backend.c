@@ -247,7 +247,7 @@ aq_status aq_cuda_open(int device, aq_backend **backend) {
         return AQ_FAIL(AQ_MEMORY, "no memory for the CUDA backend's state");
     }
     state->device = device;
-    *made = (aq_backend){.name = "cuda", .ops = &cuda_ops, .state = state};
+    *made = (aq_backend){.name = "cuda", .halves = true, .ops = &cuda_ops, .state = state};
     aq_status status = open_state(state);
     if (status == AQ_OK) status = name_kernels(device, made);
     if (status != AQ_OK) {

@@ -1,14 +1,23 @@
-#include "launch.h"
+#include "fours.h"
 
 /* One block a token. */
+template <unsigned Count, class Number>
 static __global__ void rms_norm_kernel(const float *x, const float *weight, float epsilon,
-                                       size_t width, float *y, float *inverse) {
+                                       size_t width, Number *y, float *inverse) {
     const float *from = x + blockIdx.x * width;
-    float *to = y + blockIdx.x * width;
-    float sum = 0;
-    for (size_t c = threadIdx.x; c < width; c += blockDim.x) sum = fmaf(from[c], from[c], sum);
+    Number *to = y + blockIdx.x * width;
+    float sum = 0, numbers[Count], factors[Count];
+    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+        cuda_load(numbers, from + c);
+        for (unsigned i = 0; i < Count; i++) sum = fmaf(numbers[i], numbers[i], sum);
+    }
     float factor = 1 / sqrtf(cuda_block_sum(sum) / (float)width + epsilon);
-    for (size_t c = threadIdx.x; c < width; c += blockDim.x) to[c] = from[c] * factor * weight[c];
+    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+        cuda_load(numbers, from + c);
+        cuda_load(factors, weight + c);
+        for (unsigned i = 0; i < Count; i++) numbers[i] *= factor * factors[i];
+        cuda_save(numbers, to + c);
+    }
     if (threadIdx.x == 0) inverse[blockIdx.x] = factor;
 }
 
@@ -17,27 +26,54 @@ static aq_status check_tokens(const aq_tensor *x) {
     return AQ_OK;
 }
 
+template <unsigned Count, class Number>
+static void launch_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsilon, Number *y,
+                            aq_tensor *inverse) {
+    rms_norm_kernel<Count><<<(unsigned)x->shape[0], cuda_threads, 0, cuda_state_of(x)->stream>>>(
+        cuda_floats(x), cuda_floats(weight), epsilon, x->shape[1], y, cuda_floats(inverse));
+}
+
 aq_status cuda_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsilon, aq_tensor *y,
                         aq_tensor *inverse) {
     AQ_TRY(check_tokens(x));
-    rms_norm_kernel<<<(unsigned)x->shape[0], cuda_threads, 0, cuda_state_of(x)->stream>>>(
-        cuda_floats(x), cuda_floats(weight), epsilon, x->shape[1], cuda_floats(y),
-        cuda_floats(inverse));
+    bool half = y->dtype == AQ_BF16;
+    bool fours = cuda_fours_fit(x->shape[1], x->data, weight->data, y->data);
+    if (half && fours)
+        launch_rms_norm<4>(x, weight, epsilon, cuda_halves(y), inverse);
+    else if (half)
+        launch_rms_norm<1>(x, weight, epsilon, cuda_halves(y), inverse);
+    else if (fours)
+        launch_rms_norm<4>(x, weight, epsilon, cuda_floats(y), inverse);
+    else
+        launch_rms_norm<1>(x, weight, epsilon, cuda_floats(y), inverse);
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
 }
 
 /* With n = 1 / sqrt(mean(x^2) + epsilon): dx += n dy w - x n^3 (dy w . x) / width. */
+template <unsigned Count>
 static __global__ void rms_norm_grad_kernel(const float *x, const float *weight,
                                             const float *inverse, const float *dy, size_t width,
                                             float *dx) {
     size_t start = blockIdx.x * width;
     float factor = inverse[blockIdx.x], dot = 0;
-    for (size_t c = threadIdx.x; c < width; c += blockDim.x)
-        dot = fmaf(dy[start + c] * weight[c], x[start + c], dot);
+    float gradient[Count], values[Count], factors[Count], sums[Count];
+    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+        cuda_load(gradient, dy + start + c);
+        cuda_load(values, x + start + c);
+        cuda_load(factors, weight + c);
+        for (unsigned i = 0; i < Count; i++) dot = fmaf(gradient[i] * factors[i], values[i], dot);
+    }
     float pull = cuda_block_sum(dot) * factor * factor * factor / (float)width;
-    for (size_t c = threadIdx.x; c < width; c += blockDim.x)
-        dx[start + c] += factor * dy[start + c] * weight[c] - pull * x[start + c];
+    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+        cuda_load(gradient, dy + start + c);
+        cuda_load(values, x + start + c);
+        cuda_load(factors, weight + c);
+        cuda_load(sums, dx + start + c);
+        for (unsigned i = 0; i < Count; i++)
+            sums[i] += factor * gradient[i] * factors[i] - pull * values[i];
+        cuda_save(sums, dx + start + c);
+    }
 }
 
 aq_status cuda_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq_tensor *inverse,
@@ -47,8 +83,12 @@ aq_status cuda_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const 
     const float *factors = cuda_floats(inverse);
     size_t width = x->shape[1];
     AQ_TRY(check_tokens(x));
-    rms_norm_grad_kernel<<<(unsigned)x->shape[0], cuda_threads, 0, state->stream>>>(
-        values, cuda_floats(weight), factors, gradient, width, cuda_floats(dx));
+    if (cuda_fours_fit(width, values, weight->data, gradient, dx->data))
+        rms_norm_grad_kernel<4><<<(unsigned)x->shape[0], cuda_threads, 0, state->stream>>>(
+            values, cuda_floats(weight), factors, gradient, width, cuda_floats(dx));
+    else
+        rms_norm_grad_kernel<1><<<(unsigned)x->shape[0], cuda_threads, 0, state->stream>>>(
+            values, cuda_floats(weight), factors, gradient, width, cuda_floats(dx));
     CUDA_TRY(cudaGetLastError());
     return cuda_add_columns(
         state, x->shape[0], width,
@@ -77,22 +117,69 @@ static __device__ inline float sigmoid(float value) {
     return 1 / (1 + expf(-value));
 }
 
-aq_status cuda_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
+template <unsigned Count, class Number>
+static aq_status gate_into(const aq_tensor *gate, const aq_tensor *up, Number *target) {
     const float *gates = cuda_floats(gate), *ups = cuda_floats(up);
-    float *target = cuda_floats(out);
-    return cuda_each(cuda_state_of(gate), aq_tensor_count(gate), [=] __device__(size_t i) {
-        target[i] = gates[i] * sigmoid(gates[i]) * ups[i];
+    return cuda_each(cuda_state_of(gate), aq_tensor_count(gate) / Count, [=] __device__(size_t i) {
+        float g[Count], u[Count];
+        cuda_load(g, gates + Count * i);
+        cuda_load(u, ups + Count * i);
+        for (unsigned k = 0; k < Count; k++) u[k] *= g[k] * sigmoid(g[k]);
+        cuda_save(u, target + Count * i);
     });
 }
 
-aq_status cuda_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up) {
-    const float *gradient = cuda_floats(dout);
-    float *gates = cuda_floats(gate), *ups = cuda_floats(up);
-    return cuda_each(cuda_state_of(gate), aq_tensor_count(gate), [=] __device__(size_t i) {
-        float g = gates[i], d = gradient[i], s = sigmoid(g);
-        gates[i] = d * ups[i] * s * (1 + g * (1 - s));
-        ups[i] = d * g * s;
+aq_status cuda_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
+    bool fours = cuda_fours_fit(aq_tensor_count(gate), gate->data, up->data, out->data);
+    if (out->dtype == AQ_BF16)
+        return fours ? gate_into<4>(gate, up, cuda_halves(out))
+                     : gate_into<1>(gate, up, cuda_halves(out));
+    return fours ? gate_into<4>(gate, up, cuda_floats(out))
+                 : gate_into<1>(gate, up, cuda_floats(out));
+}
+
+/* The op's arrays. */
+template <class Number> struct gate_grads {
+    const float *dout, *gate, *up;
+    Number *dgate, *dup;
+};
+
+template <unsigned Count, class Number>
+static aq_status differentiate_gate(const cuda_state *state, size_t count,
+                                    const gate_grads<Number> &at) {
+    return cuda_each(state, count / Count, [=] __device__(size_t i) {
+        float g[Count], u[Count], d[Count];
+        cuda_load(g, at.gate + Count * i);
+        cuda_load(u, at.up + Count * i);
+        cuda_load(d, at.dout + Count * i);
+        for (unsigned k = 0; k < Count; k++) {
+            float s = sigmoid(g[k]), slope = d[k] * u[k] * s * (1 + g[k] * (1 - s));
+            u[k] = d[k] * g[k] * s;
+            g[k] = slope;
+        }
+        cuda_save(g, at.dgate + Count * i);
+        cuda_save(u, at.dup + Count * i);
     });
+}
+
+template <class Number>
+static aq_status gate_grad_into(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                                Number *dgate, Number *dup) {
+    const cuda_state *state = cuda_state_of(gate);
+    const gate_grads<Number> at = {cuda_floats(dout), cuda_floats(gate), cuda_floats(up), dgate,
+                                   dup};
+    size_t count = aq_tensor_count(gate);
+    bool fours =
+        cuda_fours_fit(count, at.dout, at.gate, at.up) && cuda_fours_fit(count, dgate, dup);
+    return fours ? differentiate_gate<4>(state, count, at)
+                 : differentiate_gate<1>(state, count, at);
+}
+
+aq_status cuda_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                              aq_tensor *dgate, aq_tensor *dup) {
+    return dgate->dtype == AQ_BF16
+               ? gate_grad_into(dout, gate, up, cuda_halves(dgate), cuda_halves(dup))
+               : gate_grad_into(dout, gate, up, cuda_floats(dgate), cuda_floats(dup));
 }
 
 /* One block a token: its largest logit first, so that no exponential overflows. */

@@ -1,4 +1,5 @@
 #include "lists.h"
+#include "mma.h"
 
 /* What kernels need of an aq_coded. */
 struct coded_view {
@@ -33,13 +34,35 @@ static coded_view view_of(const aq_coded *coded) {
 }
 
 /* One block a line of the weight. */
-static __global__ void decode_kernel(coded_view view, float *weight) {
+template <class Number> static __global__ void decode_kernel(coded_view view, Number *weight) {
     size_t row = blockIdx.x / view.lines;
     unsigned line = blockIdx.x % view.lines;
     float scale = view.scales[row];
-    float *target = weight + blockIdx.x * view.columns;
+    Number *target = weight + blockIdx.x * view.columns;
     for (unsigned column = threadIdx.x; column < view.columns; column += blockDim.x)
-        target[column] = scale * view.unscaled(row, line, column);
+        cuda_store(scale * view.unscaled(row, line, column), &target[column]);
+}
+
+/* Groups of 8 columns in one line, a thread a group: 16 bytes of bfloat16. */
+static aq_status decode_eights(const cuda_state *state, const coded_view &view, size_t vectors,
+                               uint4 *weight) {
+    return cuda_each(state, vectors, [=] __device__(size_t n) {
+        const uint16_t *code = view.codes + n * view.books;
+        float sums[8] = {};
+        for (unsigned m = 0; m < view.books; m++) {
+            const float *entry = view.codebooks + ((size_t)m * view.entries + code[m]) * 8;
+            const float4 low = *reinterpret_cast<const float4 *>(entry);
+            const float4 high = *reinterpret_cast<const float4 *>(entry + 4);
+            const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+            for (unsigned i = 0; i < 8; i++) sums[i] += values[i];
+        }
+        float scale = view.scales[n / view.groups];
+        weight[n] = {cuda_pack_bfloats(scale * sums[0], scale * sums[1]),
+                     cuda_pack_bfloats(scale * sums[2], scale * sums[3]),
+                     cuda_pack_bfloats(scale * sums[4], scale * sums[5]),
+                     cuda_pack_bfloats(scale * sums[6], scale * sums[7])};
+    });
 }
 
 static aq_status check_lines(const aq_tensor *weight) {
@@ -50,8 +73,18 @@ static aq_status check_lines(const aq_tensor *weight) {
 
 aq_status cuda_decode(const aq_coded *coded, aq_tensor *weight) {
     AQ_TRY(check_lines(weight));
-    decode_kernel<<<(unsigned)weight->shape[0], cuda_threads, 0, cuda_state_of(weight)->stream>>>(
-        view_of(coded), cuda_floats(weight));
+    const cuda_state *state = cuda_state_of(weight);
+    const coded_view view = view_of(coded);
+    bool half = weight->dtype == AQ_BF16;
+    if (half && view.span == 8 && view.lines == 1)
+        return decode_eights(state, view, weight->shape[0] * view.groups,
+                             static_cast<uint4 *>(weight->data));
+    if (half)
+        decode_kernel<<<(unsigned)weight->shape[0], cuda_threads, 0, state->stream>>>(
+            view, cuda_halves(weight));
+    else
+        decode_kernel<<<(unsigned)weight->shape[0], cuda_threads, 0, state->stream>>>(
+            view, cuda_floats(weight));
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
 }

@@ -66,6 +66,10 @@ static aq_status convert_from(const aq_tensor *source, double factor, aq_tensor 
 }
 
 aq_status cuda_convert(const aq_tensor *source, double factor, aq_tensor *target) {
+    bool aligned = ((size_t)source->data | (size_t)target->data) % 16 == 0;
+    if (source->dtype == AQ_F32 && target->dtype == AQ_BF16 && factor == 1 && aligned)
+        return cuda_round_all(cuda_state_of(source), cuda_floats(source), aq_tensor_count(source),
+                              static_cast<uint16_t *>(target->data));
     switch (source->dtype) {
     case AQ_F32:
         return convert_from<float>(source, factor, target);
@@ -128,13 +132,20 @@ aq_status cuda_bias_add(const aq_tensor *bias, aq_tensor *x) {
                      [=] __device__(size_t i) { target[i] += added[i % columns]; });
 }
 
-aq_status cuda_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
-    const float *gradient = cuda_floats(dx);
+template <class Number>
+static aq_status add_bias_grad(const aq_tensor *dx, const Number *gradient, aq_tensor *dbias) {
     size_t columns = dx->shape[1];
     return cuda_add_columns(
         cuda_state_of(dx), dx->shape[0], columns,
-        [=] __device__(size_t row, size_t column) { return gradient[row * columns + column]; },
+        [=] __device__(size_t row, size_t column) {
+            return (float)widened(gradient[row * columns + column]);
+        },
         cuda_floats(dbias));
+}
+
+aq_status cuda_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
+    return dx->dtype == AQ_BF16 ? add_bias_grad(dx, cuda_halves(dx), dbias)
+                                : add_bias_grad(dx, cuda_floats(dx), dbias);
 }
 
 aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,

@@ -1,4 +1,4 @@
-#include "launch.h"
+#include "mma.h"
 
 #include <climits>
 
@@ -12,7 +12,7 @@ aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm) {
     const cublasOperation_t first = gemm->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t second = gemm->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasComputeType_t precision =
-        gemm->precision == AQ_FAST ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+        gemm->precision == AQ_PRECISE ? CUBLAS_COMPUTE_32F : CUBLAS_COMPUTE_32F_FAST_TF32;
     const int m = (int)gemm->m, n = (int)gemm->n, k = (int)gemm->k, batch = (int)gemm->batch;
     const int row_a = (int)gemm->row_a, row_b = (int)gemm->row_b, row_c = (int)gemm->row_c;
     if (batch == 1) /* cuBLAS knows more ways to do one product than many */
@@ -28,7 +28,53 @@ aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm) {
     return AQ_OK;
 }
 
+aq_status cuda_round_all(const cuda_state *state, const float *values, size_t count,
+                         uint16_t *rounded) {
+    size_t fours = count / 4;
+    const float4 *from = reinterpret_cast<const float4 *>(values);
+    uint32_t *to = reinterpret_cast<uint32_t *>(rounded);
+    if (fours)
+        AQ_TRY(cuda_each(state, fours, [=] __device__(size_t i) {
+            const float4 four = from[i];
+            to[2 * i] = cuda_pack_bfloats(four.x, four.y);
+            to[2 * i + 1] = cuda_pack_bfloats(four.z, four.w);
+        }));
+    if (count == 4 * fours) return AQ_OK;
+    return cuda_each(state, count - 4 * fours, [=] __device__(size_t i) {
+        rounded[4 * fours + i] = (uint16_t)cuda_pack_bfloats(values[4 * fours + i], 0);
+    });
+}
+
+/* *operand: x's numbers in bfloat16, a copy in `room` if they are float32. */
+static aq_status half_operand(const cuda_state *state, const aq_tensor *x, cuda_scratch *room,
+                              const void **operand) {
+    uint16_t *rounded;
+    *operand = x->data;
+    if (x->dtype == AQ_BF16) return AQ_OK;
+    AQ_TRY(room->take(aq_tensor_count(x), &rounded));
+    *operand = rounded;
+    return cuda_round_all(state, cuda_floats(x), aq_tensor_count(x), rounded);
+}
+
+static aq_status half_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how,
+                             aq_tensor *c) {
+    const cuda_state *state = cuda_state_of(c);
+    const cublasOperation_t first = how->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t second = how->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cuda_scratch room_a(state), room_b(state);
+    const void *left, *right;
+    AQ_TRY(half_operand(state, a, &room_a, &left));
+    AQ_TRY(half_operand(state, b, &room_b, &right));
+    CUBLAS_TRY(cublasGemmEx(state->blas, first, second, (int)c->shape[1], (int)c->shape[0],
+                            (int)a->shape[how->transpose_a ? 0 : 1], &how->alpha, right,
+                            CUDA_R_16BF, (int)b->shape[1], left, CUDA_R_16BF, (int)a->shape[1],
+                            &how->beta, cuda_floats(c), CUDA_R_32F, (int)c->shape[1],
+                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    return AQ_OK;
+}
+
 aq_status cuda_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c) {
+    if (how->precision == AQ_HALF) return half_matmul(a, b, how, c);
     cuda_gemm gemm = {};
     gemm.transpose_a = how->transpose_a;
     gemm.transpose_b = how->transpose_b;

@@ -8,10 +8,24 @@
 
 #include "cuda.h"
 
+#include <cuda_bf16.h>
+
 constexpr unsigned cuda_threads = 256; /* of a block, where nothing speaks for another number */
 
 static inline float *cuda_floats(const aq_tensor *tensor) {
     return (float *)tensor->data;
+}
+
+static inline __nv_bfloat16 *cuda_halves(const aq_tensor *tensor) {
+    return (__nv_bfloat16 *)tensor->data;
+}
+
+static __device__ inline void cuda_store(float value, float *target) {
+    *target = value;
+}
+
+static __device__ inline void cuda_store(float value, __nv_bfloat16 *target) {
+    *target = __float2bfloat16(value);
 }
 
 /* Blocks for `count` items: one thread an item, until loops have to stride. */

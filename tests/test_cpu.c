@@ -192,7 +192,7 @@ static uint64_t work_norms(aq_backend *backend) {
               dweight = zeros(backend, AQ_F32, AQ_DIMS(200));
     AQ_CHECK(aq_rms_norm(&x, &weight, 1e-5f, &y, &inverse));
     AQ_CHECK(aq_rms_norm_grad(&x, &weight, &inverse, &y, &dx, &dweight));
-    AQ_CHECK(aq_silu_gate_grad(&y, &dx, &x));
+    AQ_CHECK(aq_silu_gate_grad(&y, &dx, &x, &dx, &x));
     uint64_t sum = mix_bytes(mix_bytes(mix_bytes(0, &dx), &dweight), &x);
     aq_tensor_free(&weight);
     aq_tensor_free(&y);

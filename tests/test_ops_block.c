@@ -182,7 +182,7 @@ static void gate_gradients_match_differences(void) {
         g[i] = reference_slope(gate_loss_of, &at, &at.gate);
         u[i] = reference_slope(gate_loss_of, &at, &at.up);
     }
-    AQ_CHECK(aq_silu_gate_grad(&dout, &gate, &up));
+    AQ_CHECK(aq_silu_gate_grad(&dout, &gate, &up, &gate, &up));
     reference_check(&gate, g, 1e-6);
     reference_check(&up, u, 1e-6);
     free(d);

@@ -56,6 +56,18 @@ static void fast_products_keep_three_digits(void) {
         (aq_product){.alpha = 1.0f, .beta = 1.0f, .transpose_b = true, .precision = AQ_FAST}, 2e-3);
 }
 
+static void half_products_keep_two_digits(void) {
+    for (int layout = 0; layout < 4; layout++)
+        check_product(150, 91, 257,
+                      (aq_product){.transpose_a = layout & 1,
+                                   .transpose_b = layout & 2,
+                                   .alpha = 0.5f,
+                                   .beta = layout == 2 ? 1.0f : 0.0f,
+                                   .precision = AQ_HALF},
+                      1e-2);
+    check_product(1, 1, 1, (aq_product){.alpha = 1.0f, .precision = AQ_HALF}, 1e-2);
+}
+
 static void a_product_with_beta_zero_does_not_read_c(void) {
     const float ones[6] = {1, 1, 1, 1, 1, 1}, garbage[4] = {NAN, NAN, INFINITY, NAN};
     aq_tensor a = aq_test_tensor(AQ_F32, AQ_DIMS(2, 3), ones);
@@ -149,6 +161,7 @@ static void gram_runs_meet_in_float64(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(products_match_a_loop_in_every_layout),
                                     AQ_CASE(fast_products_keep_three_digits),
+                                    AQ_CASE(half_products_keep_two_digits),
                                     AQ_CASE(a_product_with_beta_zero_does_not_read_c),
                                     AQ_CASE(a_product_works_on_views_of_rows),
                                     AQ_CASE(gram_sums_match_a_loop_and_add_up),

@@ -102,7 +102,8 @@ typedef struct aq_ops {
     aq_status (*attention_grad)(const aq_attention *shape, const aq_attention_tape *tape,
                                 const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk, aq_tensor *dv);
     aq_status (*silu_gate)(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
-    aq_status (*silu_gate_grad)(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up);
+    aq_status (*silu_gate_grad)(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                                aq_tensor *dgate, aq_tensor *dup);
     aq_status (*cross_entropy_add)(const aq_tensor *logits, const aq_tensor *targets,
                                    aq_tensor *sum);
 } aq_ops;
@@ -110,6 +111,7 @@ typedef struct aq_ops {
 struct aq_backend {
     const char *name; /* "cpu" or "cuda" */
     char kernels[96]; /* aq_backend_kernels */
+    bool halves;      /* aq_backend_halves */
     const aq_ops *ops;
     void *state; /* the implementation's own */
 };

@@ -144,7 +144,8 @@ aq_status cpu_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const a
                             const aq_tensor *dy, aq_tensor *dx, aq_tensor *dweight);
 aq_status cpu_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward, aq_tensor *x);
 aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
-aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up);
+aq_status cpu_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                             aq_tensor *dgate, aq_tensor *dup);
 aq_status cpu_cross_entropy_add(const aq_tensor *logits, const aq_tensor *targets, aq_tensor *sum);
 
 /* ---- cpu_attention.c ---- */

@@ -100,16 +100,17 @@ aq_status cpu_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *o
 }
 
 /* With s = sigmoid(g): d(g s)/dg = s (1 + g (1 - s)). */
-aq_status cpu_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up) {
-    const float *d = dout->data;
-    float *g = gate->data, *u = up->data;
+aq_status cpu_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                             aq_tensor *dgate, aq_tensor *dup) {
+    const float *d = dout->data, *g = gate->data, *u = up->data;
+    float *dg = dgate->data, *du = dup->data;
     size_t count = aq_tensor_count(gate);
 #pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN)                            \
     num_threads(cpu_threads(gate))
     for (size_t i = 0; i < count; i++) {
         float s = sigmoid(g[i]), activated = g[i] * s;
-        g[i] = d[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));
-        u[i] = d[i] * activated;
+        dg[i] = d[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));
+        du[i] = d[i] * activated;
     }
     return AQ_OK;
 }

@@ -20,6 +20,15 @@ const char *aq_backend_kernels(const aq_backend *backend) {
     return backend->kernels;
 }
 
+bool aq_backend_halves(const aq_backend *backend) {
+    return backend->halves;
+}
+
+/* The type that an operand which may be BF16 must have. */
+static aq_dtype float_or_half(const aq_tensor *x) {
+    return x->data && x->home->halves && x->dtype == AQ_BF16 ? AQ_BF16 : AQ_F32;
+}
+
 aq_status aq_finish(aq_backend *backend) {
     return backend->ops->finish(backend);
 }
@@ -119,15 +128,19 @@ aq_status aq_bias_add(const aq_tensor *bias, aq_tensor *x) {
 }
 
 aq_status aq_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
-    AQ_CHECK_OPERANDS("bias_grad", {"dx", dx, AQ_F32, "tc"}, {"dbias", dbias, AQ_F32, "c"});
+    AQ_CHECK_OPERANDS("bias_grad", {"dx", dx, float_or_half(dx), "tc"},
+                      {"dbias", dbias, AQ_F32, "c"});
     return dx->home->ops->bias_grad(dx, dbias);
 }
 
 /* ---- products ---- */
 
 aq_status aq_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c) {
-    AQ_CHECK_OPERANDS("matmul", {"a", a, AQ_F32, how->transpose_a ? "km" : "mk"},
-                      {"b", b, AQ_F32, how->transpose_b ? "nk" : "kn"}, {"c", c, AQ_F32, "mn"});
+    bool half = how->precision == AQ_HALF;
+    const aq_dtype left = half ? float_or_half(a) : AQ_F32;
+    const aq_dtype right = half ? float_or_half(b) : AQ_F32;
+    AQ_CHECK_OPERANDS("matmul", {"a", a, left, how->transpose_a ? "km" : "mk"},
+                      {"b", b, right, how->transpose_b ? "nk" : "kn"}, {"c", c, AQ_F32, "mn"});
     for (int i = 0; i < 2; i++)
         AQ_REQUIRE(a->shape[i] <= INT_MAX && b->shape[i] <= INT_MAX, AQ_SHAPE,
                    "matmul: a is [%zu, %zu], b is [%zu, %zu]: a dimension is past %d", a->shape[0],
@@ -147,7 +160,7 @@ aq_status aq_gram_add(const aq_tensor *x, aq_tensor *gram) {
 aq_status aq_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsilon, aq_tensor *y,
                       aq_tensor *inverse) {
     AQ_CHECK_OPERANDS("rms_norm", {"x", x, AQ_F32, "tc"}, {"weight", weight, AQ_F32, "c"},
-                      {"y", y, AQ_F32, "tc"}, {"inverse", inverse, AQ_F32, "t"});
+                      {"y", y, float_or_half(y), "tc"}, {"inverse", inverse, AQ_F32, "t"});
     return x->home->ops->rms_norm(x, weight, epsilon, y, inverse);
 }
 
@@ -173,7 +186,7 @@ aq_status aq_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backw
 /* One operand of attention, [T, heads * head_dim]. */
 static aq_status check_heads(const aq_attention *shape, const char *name, const aq_tensor *x,
                              size_t heads) {
-    AQ_CHECK_OPERANDS("causal_attention", {name, x, AQ_F32, "tc"});
+    AQ_CHECK_OPERANDS("causal_attention", {name, x, x->dtype, "tc"});
     AQ_REQUIRE(
         x->shape[0] == shape->sequences * shape->length && x->shape[1] == heads * shape->head_dim,
         AQ_SHAPE,
@@ -191,10 +204,11 @@ static aq_status check_attention(const aq_attention *shape, const aq_attention_t
     AQ_TRY(check_heads(shape, "k", tape->k, shape->kv_heads));
     AQ_TRY(check_heads(shape, "v", tape->v, shape->kv_heads));
     AQ_TRY(check_heads(shape, "out", tape->out, shape->heads));
+    bool half = shape->precision == AQ_HALF && shape->head_dim <= 128;
+    const aq_dtype out = half ? float_or_half(tape->out) : AQ_F32;
     AQ_CHECK_OPERANDS("causal_attention", {"q", tape->q, AQ_F32, NULL},
                       {"k", tape->k, AQ_F32, NULL}, {"v", tape->v, AQ_F32, NULL},
-                      {"out", tape->out, AQ_F32, NULL},
-                      {"log_sums", tape->log_sums, AQ_F32, "shl"});
+                      {"out", tape->out, out, NULL}, {"log_sums", tape->log_sums, AQ_F32, "shl"});
     const size_t *sums = tape->log_sums->shape;
     AQ_REQUIRE(sums[0] == shape->sequences && sums[1] == shape->heads && sums[2] == shape->length,
                AQ_SHAPE, "causal_attention: log_sums is [%zu, %zu, %zu], expected [%zu, %zu, %zu]",
@@ -223,16 +237,19 @@ aq_status aq_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *ou
     AQ_TRY(aq_counts_check("silu_gate", &(aq_operand){"gate", gate, AQ_F32, NULL},
                            &(aq_operand){"up", up, AQ_F32, NULL}));
     AQ_TRY(aq_counts_check("silu_gate", &(aq_operand){"gate", gate, AQ_F32, NULL},
-                           &(aq_operand){"out", out, AQ_F32, NULL}));
+                           &(aq_operand){"out", out, float_or_half(out), NULL}));
     return gate->home->ops->silu_gate(gate, up, out);
 }
 
-aq_status aq_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up) {
-    AQ_TRY(aq_counts_check("silu_gate_grad", &(aq_operand){"dout", dout, AQ_F32, NULL},
-                           &(aq_operand){"gate", gate, AQ_F32, NULL}));
-    AQ_TRY(aq_counts_check("silu_gate_grad", &(aq_operand){"dout", dout, AQ_F32, NULL},
-                           &(aq_operand){"up", up, AQ_F32, NULL}));
-    return gate->home->ops->silu_gate_grad(dout, gate, up);
+aq_status aq_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                            aq_tensor *dgate, aq_tensor *dup) {
+    const aq_operand first = {"gate", gate, AQ_F32, NULL};
+    const aq_dtype dtype = float_or_half(dgate);
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dout", dout, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"up", up, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dgate", dgate, dtype, NULL}));
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dup", dup, dtype, NULL}));
+    return gate->home->ops->silu_gate_grad(dout, gate, up, dgate, dup);
 }
 
 aq_status aq_cross_entropy_add(const aq_tensor *logits, const aq_tensor *targets, aq_tensor *sum) {

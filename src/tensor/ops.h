@@ -41,6 +41,9 @@ const char *aq_backend_name(const aq_backend *backend); /* "cpu" or "cuda" */
  * capability 9.0, 132 multiprocessors, CUDA 12.8". */
 const char *aq_backend_kernels(const aq_backend *backend);
 
+/* Whether its products with AQ_HALF read BF16; then ops whose contracts say "or BF16" do. */
+bool aq_backend_halves(const aq_backend *backend);
+
 /* Its device's name as the vendor writes it ("NVIDIA H100 80GB HBM3", a processor's model), cut to
  * `size` bytes; "unknown" if it is not known. */
 void aq_backend_device(const aq_backend *backend, char *name, size_t size);
@@ -92,14 +95,15 @@ aq_status aq_count_nonfinite(const aq_tensor *x, size_t *count);
 /* x[t, c] += bias[c]. x [T, C] (in place), bias [C]. */
 aq_status aq_bias_add(const aq_tensor *bias, aq_tensor *x);
 
-/* dbias[c] += sum_t dx[t, c]. */
+/* dbias[c] += sum_t dx[t, c]. dx F32 or BF16 (aq_backend_halves). */
 aq_status aq_bias_grad(const aq_tensor *dx, aq_tensor *dbias);
 
 /* ---- products ---- */
 
 typedef enum aq_precision {
     AQ_PRECISE, /* float32 products and sums */
-    AQ_FAST     /* CUDA: TF32 products, float32 sums; CPU: the same as AQ_PRECISE */
+    AQ_FAST,    /* CUDA: TF32 products, float32 sums; CPU: the same as AQ_PRECISE */
+    AQ_HALF     /* CUDA: operands rounded to bfloat16, float32 sums; CPU: the same as AQ_PRECISE */
 } aq_precision;
 
 typedef struct aq_product {
@@ -110,7 +114,8 @@ typedef struct aq_product {
     aq_precision precision;
 } aq_product;
 
-/* c = alpha op(a) op(b) + beta c. a, b, c have 2 dimensions. */
+/* c = alpha op(a) op(b) + beta c. a, b, c have 2 dimensions; a and b each F32 or, with AQ_HALF,
+ * BF16 (aq_backend_halves). */
 aq_status aq_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c);
 
 /* gram += x' x. x [n, in], gram F64 [in, in], both triangles. Products of one call in float32 over
@@ -197,7 +202,8 @@ typedef struct aq_coded {
 } aq_coded;
 
 /* weight [out, in] overwritten by the formula above: entries summed from m = 0 up, then scaled. A
- * code past the codebook cannot occur: readers of files check (K of 2^16 apart). */
+ * code past the codebook cannot occur: readers of files check (K of 2^16 apart). weight F32 or BF16
+ * (aq_backend_halves). */
 aq_status aq_decode(const aq_coded *coded, aq_tensor *weight);
 
 /* Gradients of a loss by codebooks and scales from its gradient by the decoded weight:
@@ -314,7 +320,8 @@ aq_status aq_trace_back(const aq_tensor *ancestors, const aq_tensor *choices,
 /* ---- transformer blocks ---- */
 
 /* y[t] = x[t] * inverse[t] * weight, inverse[t] = 1 / sqrt(mean(x[t]^2) + epsilon). x, y [T, C],
- * weight [C], inverse [T]; y and inverse overwritten. (RMSNorm: arXiv 1910.07467.) */
+ * weight [C], inverse [T]; y and inverse overwritten, y F32 or BF16 (aq_backend_halves). (RMSNorm:
+ * arXiv 1910.07467.) */
 aq_status aq_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsilon, aq_tensor *y,
                       aq_tensor *inverse);
 
@@ -335,7 +342,8 @@ typedef struct aq_attention {
 /* Causal attention, scale 1 / sqrt(head_dim): query head h reads key head h / (heads / kv_heads).
  * q, out [T, heads * head_dim]; k, v [T, kv_heads * head_dim]; log_sums [sequences, heads, length]:
  * the log of each softmax's denominator, for the backward pass. out, log_sums overwritten. Never
- * stores [heads, length, length] for more sequences than a fixed amount of memory holds. */
+ * stores [heads, length, length] for more sequences than a fixed amount of memory holds; out F32
+ * or, with AQ_HALF and head_dim <= 128, BF16 (aq_backend_halves). */
 aq_status aq_causal_attention(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
                               const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
 
@@ -349,11 +357,13 @@ aq_status aq_causal_attention_grad(const aq_attention *shape, const aq_attention
                                    const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
                                    aq_tensor *dv);
 
-/* out = gate * sigmoid(gate) * up, equal counts, overwritten. */
+/* out = gate * sigmoid(gate) * up, equal counts, overwritten; F32 or BF16 (aq_backend_halves). */
 aq_status aq_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
 
-/* Replaces gate and up by their gradients. */
-aq_status aq_silu_gate_grad(const aq_tensor *dout, aq_tensor *gate, aq_tensor *up);
+/* dgate and dup overwritten: both F32, and then they may be gate and up, or both BF16
+ * (aq_backend_halves). */
+aq_status aq_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
+                            aq_tensor *dgate, aq_tensor *dup);
 
 /* sum[0] += sum_t (log sum_v exp logits[t, v] - logits[t, targets[t]]), sum in float64. logits [T,
  * V], targets I32 [T] in 0 .. V-1 (the caller has checked), sum F64 [1]. */

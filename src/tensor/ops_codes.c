@@ -134,7 +134,9 @@ aq_status aq_cluster_means(const aq_tensor *sums, aq_tensor *entries) {
 /* ---- coded weights ---- */
 
 aq_status aq_decode(const aq_coded *coded, aq_tensor *weight) {
-    AQ_TRY(aq_coded_weight_check("decode", coded, "weight", weight));
+    aq_tensor shape = *weight;
+    if (weight->data && weight->home->halves && weight->dtype == AQ_BF16) shape.dtype = AQ_F32;
+    AQ_TRY(aq_coded_weight_check("decode", coded, "weight", &shape));
     return weight->home->ops->decode(coded, weight);
 }
 

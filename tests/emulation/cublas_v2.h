@@ -16,7 +16,7 @@ typedef enum cublasStatus_t {
 } cublasStatus_t;
 
 typedef enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
-typedef enum cudaDataType { CUDA_R_32F } cudaDataType;
+typedef enum cudaDataType { CUDA_R_32F, CUDA_R_16BF } cudaDataType;
 typedef enum cublasComputeType_t {
     CUBLAS_COMPUTE_32F,
     CUBLAS_COMPUTE_32F_FAST_TF32

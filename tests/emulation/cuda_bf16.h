@@ -13,6 +13,10 @@ static inline float __bfloat162float(__nv_bfloat16 value) {
     return aq_bfloat_to_float(value.bits);
 }
 
+static inline __nv_bfloat16 __float2bfloat16(float value) {
+    return {aq_bfloat_from_float(value)};
+}
+
 static inline __nv_bfloat16 __double2bfloat16(double value) {
     return {aq_bfloat_from_float(emulated_round_to_odd(value))};
 }
