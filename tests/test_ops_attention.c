@@ -155,6 +155,15 @@ static void fast_attention_keeps_two_digits(void) {
     check_forward((aq_attention){2, 70, 4, 2, 32, AQ_FAST}, 2e-2);
 }
 
+/* Limits: bfloat16 keeps 8 bits, and scores, shares and their gradients are rounded. */
+static void half_attention_keeps_two_digits(void) {
+    check_forward((aq_attention){1, 130, 3, 1, 64, AQ_HALF}, 3e-2);
+    check_forward((aq_attention){2, 64, 2, 2, 48, AQ_HALF}, 3e-2);
+    check_forward((aq_attention){1, 1, 2, 1, 10, AQ_HALF}, 3e-2);
+    check_forward((aq_attention){1, 200, 1, 1, 128, AQ_HALF}, 3e-2);
+    check_forward((aq_attention){1, 20, 2, 1, 136, AQ_HALF}, 3e-2);
+}
+
 /* Scores of several hundred: exp alone would overflow float32. */
 static void large_scores_do_not_overflow(void) {
     aq_attention shape = {1, 70, 1, 1, 16, AQ_PRECISE};
@@ -199,24 +208,63 @@ static double gradient_error(const attention_data *data, size_t sequence, size_t
     return error;
 }
 
-static void check_gradients(aq_attention shape) {
+static void check_gradients(aq_attention shape, double limit) {
     attention_data data = attention_run(shape);
     for (size_t sequence = 0; sequence < shape.sequences; sequence++)
         for (size_t head = 0; head < shape.kv_heads; head++)
-            CU_ASSERT(gradient_error(&data, sequence, head) < 2e-5);
+            CU_ASSERT(gradient_error(&data, sequence, head) < limit);
     attention_free(&data);
 }
 
 static void attention_gradients_match_differences(void) {
-    check_gradients((aq_attention){2, 13, 4, 2, 6, AQ_PRECISE});
-    check_gradients((aq_attention){1, 70, 1, 1, 4, AQ_PRECISE});
-    check_gradients((aq_attention){2, 1, 3, 1, 8, AQ_PRECISE});
-    check_gradients((aq_attention){1, 9, 2, 2, 16, AQ_PRECISE});
+    check_gradients((aq_attention){2, 13, 4, 2, 6, AQ_PRECISE}, 2e-5);
+    check_gradients((aq_attention){1, 70, 1, 1, 4, AQ_PRECISE}, 2e-5);
+    check_gradients((aq_attention){2, 1, 3, 1, 8, AQ_PRECISE}, 2e-5);
+    check_gradients((aq_attention){1, 9, 2, 2, 16, AQ_PRECISE}, 2e-5);
+}
+
+static void half_attention_gradients_keep_two_digits(void) {
+    check_gradients((aq_attention){2, 13, 4, 2, 6, AQ_HALF}, 5e-2);
+    check_gradients((aq_attention){1, 100, 2, 1, 2, AQ_HALF}, 5e-2);
+    check_gradients((aq_attention){1, 20, 1, 1, 66, AQ_HALF}, 5e-2);
+}
+
+static double relative_distance(const aq_tensor *x, const aq_tensor *y) {
+    double *a = reference_values(x), *b = reference_values(y), difference = 0, square = 0;
+    for (size_t i = 0; i < aq_tensor_count(y); i++) {
+        difference += (a[i] - b[i]) * (a[i] - b[i]);
+        square += b[i] * b[i];
+    }
+    free(a);
+    free(b);
+    return sqrt(difference / square);
+}
+
+/* Several tiles of queries and keys, for which differences would take long. */
+static void half_attention_equals_the_precise_one(void) {
+    const aq_attention shapes[] = {{1, 130, 4, 2, 64, AQ_HALF}, {2, 70, 1, 1, 128, AQ_HALF}};
+    for (int i = 0; i < 2; i++) {
+        aq_attention shape = shapes[i];
+        attention_data half = attention_run(shape);
+        shape.precision = AQ_PRECISE;
+        attention_data precise = attention_run(shape);
+        CU_ASSERT(relative_distance(&half.out, &precise.out) < 1e-2);
+        CU_ASSERT(relative_distance(&half.log_sums, &precise.log_sums) < 1e-2);
+        CU_ASSERT(relative_distance(&half.dq, &precise.dq) < 2e-2);
+        CU_ASSERT(relative_distance(&half.dk, &precise.dk) < 2e-2);
+        CU_ASSERT(relative_distance(&half.dv, &precise.dv) < 2e-2);
+        attention_free(&half);
+        attention_free(&precise);
+    }
 }
 
 int main(int argc, char **argv) {
-    static const aq_case cases[] = {
-        AQ_CASE(attention_matches_a_loop), AQ_CASE(fast_attention_keeps_two_digits),
-        AQ_CASE(large_scores_do_not_overflow), AQ_CASE(attention_gradients_match_differences)};
+    static const aq_case cases[] = {AQ_CASE(attention_matches_a_loop),
+                                    AQ_CASE(fast_attention_keeps_two_digits),
+                                    AQ_CASE(half_attention_keeps_two_digits),
+                                    AQ_CASE(large_scores_do_not_overflow),
+                                    AQ_CASE(attention_gradients_match_differences),
+                                    AQ_CASE(half_attention_gradients_keep_two_digits),
+                                    AQ_CASE(half_attention_equals_the_precise_one)};
     return aq_test_backend_main("ops: attention", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -1,0 +1,224 @@
+/* The backward pass of attention with bfloat16 operands: scores are made again from log_sums. */
+#include "attention_half.h"
+
+constexpr unsigned backward_step = 32; /* rows of a tile of the side that is walked over */
+
+/* dq of block_rows queries: a walk over keys. */
+template <unsigned Width>
+static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args args) {
+    extern __shared__ __align__(16) uint16_t shared[];
+    constexpr unsigned own = tile_size<Width, block_rows>, size = tile_size<Width, backward_step>;
+    const block_place at = place_of(args.heads, true);
+    const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    size_t head = at.sequence * args.heads + at.head;
+    size_t key_head = at.sequence * (args.heads / args.shared_by) + at.head / args.shared_by;
+    const uint16_t *keys = args.k + key_head * args.padded * Width;
+    const uint16_t *values = args.v + key_head * args.padded * Width;
+    const uint16_t *query = shared + warp * 16 * stride<Width>, *gradient = query + own;
+    uint16_t *walk = shared + 2 * own;
+
+    size_t first = head * args.padded + at.row;
+    float log_sum[2], dot[2];
+    for (unsigned half = 0; half < 2; half++) {
+        log_sum[half] = args.log_sums[first + warp * 16 + lane / 4 + half * 8];
+        dot[half] = args.dots[first + warp * 16 + lane / 4 + half * 8];
+    }
+    fetch_tile<Width, block_rows>(shared, args.q + first * Width);
+    fetch_tile<Width, block_rows>(shared + own, args.dout + first * Width);
+    fetch_tile<Width, backward_step>(walk, keys);
+    fetch_tile<Width, backward_step>(walk + size, values);
+
+    float dq[Width / 8][4] = {};
+    const unsigned tiles = (unsigned)((at.row + block_rows) / backward_step);
+    for (unsigned tile = 0; tile < tiles; tile++) {
+        const uint16_t *key_tile = walk + tile % 2 * 2 * size;
+        wait_for_tiles();
+        if (tile + 1 < tiles) {
+            uint16_t *next = walk + (tile + 1) % 2 * 2 * size;
+            fetch_tile<Width, backward_step>(next, keys + (tile + 1) * backward_step * Width);
+            fetch_tile<Width, backward_step>(next + size,
+                                             values + (tile + 1) * backward_step * Width);
+        }
+        float shares[backward_step / 8][4], grads[backward_step / 8][4];
+        score_tiles<Width, backward_step>(shares, query, key_tile);
+        score_tiles<Width, backward_step>(grads, gradient, key_tile + size);
+        size_t first_key = (size_t)tile * backward_step,
+               first_query = at.row + warp * 16 + lane / 4;
+#pragma unroll
+        for (unsigned j = 0; j < backward_step / 8; j++)
+#pragma unroll
+            for (unsigned i = 0; i < 4; i++) {
+                float share = exp2f(fmaf(shares[j][i], args.scale * log2_e, -log_sum[i / 2]));
+                bool seen = first_key + j * 8 + lane % 4 * 2 + i % 2 <= first_query + i / 2 * 8;
+                grads[j][i] = seen ? share * (grads[j][i] - dot[i / 2]) : 0;
+            }
+        add_weighted<Width, backward_step>(dq, grads, key_tile);
+    }
+    const float factor[2] = {args.scale, args.scale};
+    size_t across = args.heads * args.head_dim;
+    store_rows<Width>(dq, factor, at.row + warp * 16, args.length, args.head_dim, across,
+                      args.dq + at.sequence * args.length * across + at.head * args.head_dim);
+}
+
+/* Queries' side of a walk over a key head's query heads. */
+struct query_walk {
+    uint16_t *tiles;  /* twice: queries, gradients of outputs */
+    float *log_sums;  /* twice: log sums, dots */
+    unsigned a_head;  /* steps */
+    size_t first_row; /* of the first step of a head */
+};
+
+template <unsigned Width>
+static __device__ void fetch_queries(const half_args &args, const query_walk &walk,
+                                     size_t first_head, unsigned step) {
+    constexpr unsigned size = tile_size<Width, backward_step>;
+    size_t row = (first_head + step / walk.a_head) * args.padded + walk.first_row +
+                 step % walk.a_head * backward_step;
+    uint16_t *tile = walk.tiles + step % 2 * 2 * size;
+    float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
+    fetch_tile<Width, backward_step>(tile, args.q + row * Width);
+    fetch_tile<Width, backward_step>(tile + size, args.dout + row * Width);
+    fetch_floats<backward_step>(numbers, args.log_sums + row);
+    fetch_floats<backward_step>(numbers + backward_step, args.dots + row);
+}
+
+/* From scores and products of gradients, both [16 keys, queries], to shares and score gradients. */
+static __device__ void differentiate(float (&shares)[backward_step / 8][4],
+                                     float (&grads)[backward_step / 8][4], const float *numbers,
+                                     float scale, long hidden) {
+    unsigned lane = threadIdx.x % 32;
+#pragma unroll
+    for (unsigned j = 0; j < backward_step / 8; j++)
+#pragma unroll
+        for (unsigned i = 0; i < 4; i++) {
+            unsigned query = j * 8 + lane % 4 * 2 + i % 2;
+            float share = exp2f(fmaf(shares[j][i], scale, -numbers[query]));
+            bool seen = (long)query >= hidden + (long)(lane / 4 + i / 2 * 8);
+            shares[j][i] = seen ? share : 0;
+            grads[j][i] = shares[j][i] * (grads[j][i] - numbers[backward_step + query]);
+        }
+}
+
+/* dk and dv of block_rows keys: a walk over the queries that see them, head by head. */
+template <unsigned Width>
+static __global__ void __launch_bounds__(threads, 2) keys_kernel(half_args args) {
+    extern __shared__ __align__(16) uint16_t shared[];
+    constexpr unsigned own = tile_size<Width, block_rows>, size = tile_size<Width, backward_step>;
+    const size_t key_heads = args.heads / args.shared_by;
+    const block_place at = place_of(key_heads, false);
+    const unsigned warp = threadIdx.x / 32;
+    size_t key_head = at.sequence * key_heads + at.head;
+    size_t first_head = at.sequence * args.heads + at.head * args.shared_by;
+    const uint16_t *key = shared + warp * 16 * stride<Width>, *value = key + own;
+    query_walk walk = {shared + 2 * own, nullptr, 0, at.row};
+    walk.log_sums = reinterpret_cast<float *>(walk.tiles + 4 * size);
+    walk.a_head = (unsigned)((args.padded - at.row) / backward_step);
+
+    size_t first = key_head * args.padded + at.row;
+    fetch_tile<Width, block_rows>(shared, args.k + first * Width);
+    fetch_tile<Width, block_rows>(shared + own, args.v + first * Width);
+    fetch_queries<Width>(args, walk, first_head, 0);
+    float dk[Width / 8][4] = {}, dv[Width / 8][4] = {};
+    const unsigned steps = walk.a_head * (unsigned)args.shared_by;
+    for (unsigned step = 0; step < steps; step++) {
+        const uint16_t *tile = walk.tiles + step % 2 * 2 * size;
+        const float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
+        wait_for_tiles();
+        if (step + 1 < steps) fetch_queries<Width>(args, walk, first_head, step + 1);
+        float shares[backward_step / 8][4], grads[backward_step / 8][4];
+        score_tiles<Width, backward_step>(shares, key, tile);
+        score_tiles<Width, backward_step>(grads, value, tile + size);
+        differentiate(shares, grads, numbers, args.scale * log2_e,
+                      (long)(warp * 16) - (long)(step % walk.a_head * backward_step));
+        add_weighted<Width, backward_step>(dv, shares, tile + size);
+        add_weighted<Width, backward_step>(dk, grads, tile);
+    }
+    const float scale[2] = {args.scale, args.scale}, one[2] = {1, 1};
+    size_t across = key_heads * args.head_dim;
+    size_t corner = at.sequence * args.length * across + at.head * args.head_dim;
+    store_rows<Width>(dk, scale, at.row + warp * 16, args.length, args.head_dim, across,
+                      args.dk + corner);
+    store_rows<Width>(dv, one, at.row + warp * 16, args.length, args.head_dim, across,
+                      args.dv + corner);
+}
+
+static __device__ float number_of(float value) {
+    return value;
+}
+
+static __device__ float number_of(__nv_bfloat16 value) {
+    return __bfloat162float(value);
+}
+
+/* log_sums and dots of each query, a warp a query. */
+template <class Number>
+static __global__ void prepare_kernel(half_args args, const float *dout, const Number *out,
+                                      const float *log_sums, size_t queries, float *padded_sums,
+                                      float *padded_dots) {
+    size_t at = cuda_first() / 32, lane = threadIdx.x % 32;
+    if (at >= queries) return;
+    size_t row = at % args.padded, head = at / args.padded;
+    float sum = 0, dot = 0;
+    if (row < args.length) {
+        size_t start = ((head / args.heads * args.length + row) * args.heads + head % args.heads) *
+                       args.head_dim;
+        for (size_t i = lane; i < args.head_dim; i += 32)
+            dot = fmaf(dout[start + i], number_of(out[start + i]), dot);
+        sum = log_sums[head * args.length + row] * log2_e;
+    }
+    dot = cuda_warp_sum(dot);
+    if (lane > 0) return;
+    padded_sums[at] = sum;
+    padded_dots[at] = dot;
+}
+
+template <unsigned Width>
+static aq_status run_backward(const cuda_state *state, const aq_attention *shape,
+                              const half_args *args) {
+    constexpr unsigned bytes =
+        (2 * tile_size<Width, block_rows> + 4 * tile_size<Width, backward_step>)*sizeof(uint16_t) +
+        4 * backward_step * sizeof(float);
+    CUDA_TRY(cudaFuncSetAttribute(queries_kernel<Width>,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    CUDA_TRY(cudaFuncSetAttribute(keys_kernel<Width>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  bytes));
+    dim3 queries = grid_of(shape, args, shape->heads), keys = grid_of(shape, args, shape->kv_heads);
+    queries_kernel<Width><<<queries, threads, bytes, state->stream>>>(*args);
+    CUDA_TRY(cudaGetLastError());
+    keys_kernel<Width><<<keys, threads, bytes, state->stream>>>(*args);
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
+}
+
+aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention_tape *tape,
+                                   const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
+                                   aq_tensor *dv) {
+    const cuda_state *state = cuda_state_of(dout);
+    half_args args = args_of(shape);
+    half_copies copies(state);
+    cuda_scratch numbers(state);
+    AQ_TRY(check_grid(shape, &args));
+    AQ_TRY(make_copies(state, shape, &args, cuda_floats(tape->q), cuda_floats(tape->k),
+                       cuda_floats(tape->v), cuda_floats(dout), &copies));
+    size_t queries = shape->sequences * shape->heads * args.padded;
+    float *padded_sums;
+    AQ_TRY(numbers.take(2 * queries, &padded_sums));
+    size_t blocks = (queries * 32 + cuda_threads - 1) / cuda_threads;
+    AQ_REQUIRE(blocks <= 0x7fffffff, AQ_UNSUPPORTED, "attention over %zu queries at once", queries);
+    if (tape->out->dtype == AQ_BF16)
+        prepare_kernel<<<(unsigned)blocks, cuda_threads, 0, state->stream>>>(
+            args, cuda_floats(dout), cuda_halves(tape->out), cuda_floats(tape->log_sums), queries,
+            padded_sums, padded_sums + queries);
+    else
+        prepare_kernel<<<(unsigned)blocks, cuda_threads, 0, state->stream>>>(
+            args, cuda_floats(dout), cuda_floats(tape->out), cuda_floats(tape->log_sums), queries,
+            padded_sums, padded_sums + queries);
+    CUDA_TRY(cudaGetLastError());
+    args.log_sums = padded_sums;
+    args.dots = padded_sums + queries;
+    args.dq = cuda_floats(dq);
+    args.dk = cuda_floats(dk);
+    args.dv = cuda_floats(dv);
+    return width_of(shape) == 64 ? run_backward<64>(state, shape, &args)
+                                 : run_backward<128>(state, shape, &args);
+}
