@@ -234,7 +234,7 @@ static aq_block_subject subject_of(const block_options *options, const aq_block_
                                 .length = (size_t)config->calibration.length,
                                 .epochs = (int)config->tuning.epochs,
                                 .batch = (int)config->tuning.batch,
-                                .precision = AQ_FAST,
+                                .precision = AQ_HALF,
                                 .repeats = (int)options->repeats,
                                 .full = options->full};
     subject.fit.seed = (uint64_t)config->run.seed;

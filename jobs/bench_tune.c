@@ -103,7 +103,7 @@ static aq_status run(const tune_options *options, const aq_model_shape *shape, a
                      tune_result *result) {
     const aq_tuning_subject subject = {.shape = shape,
                                        .scheme = options->config.quantizer.scheme,
-                                       .precision = AQ_FAST,
+                                       .precision = AQ_HALF,
                                        .length = (size_t)options->length};
     aq_tuning_times times;
     AQ_TRY(aq_time_tuning(backend, &subject, (int)options->repeats, &times));

@@ -159,6 +159,51 @@ static void gradients_are_added_to_what_is_there(void) {
     free_problem(&self);
 }
 
+/* The weights rounded within their memory, where the backend has products of BF16. */
+static void halve(aq_block *block) {
+    block->precision = AQ_HALF;
+    if (!aq_backend_halves(aq_test_backend())) return;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+        aq_tensor *weight = &block->weights[l], rounded;
+        aq_shape shape = AQ_DIMS(weight->shape[0], weight->shape[1]);
+        AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_BF16, shape, &rounded));
+        AQ_CHECK(aq_convert(weight, 1, &rounded));
+        weight->dtype = AQ_BF16;
+        AQ_CHECK(aq_tensor_copy(&rounded, weight));
+        aq_tensor_free(&rounded);
+    }
+    CU_ASSERT_TRUE(aq_block_halves(block));
+}
+
+/* |x - y| / |y| */
+static double distance(const aq_tensor *x, const aq_tensor *y) {
+    double square, difference;
+    aq_tensor copy;
+    AQ_CHECK(aq_dot(y, y, &square));
+    AQ_CHECK(aq_tensor_zeros(x->home, AQ_F32, AQ_DIMS(aq_tensor_count(x)), &copy));
+    AQ_CHECK(aq_axpby(1, x, 0, &copy));
+    AQ_CHECK(aq_axpby(-1, y, 1, &copy));
+    AQ_CHECK(aq_dot(&copy, &copy, &difference));
+    aq_tensor_free(&copy);
+    return sqrt(difference / square);
+}
+
+/* bfloat16 keeps 8 bits of each operand. */
+static void half_passes_keep_two_digits(void) {
+    problem exact = new_problem(), half = new_problem();
+    halve(&half.block);
+    backward(&exact);
+    backward(&half);
+    CU_ASSERT_TRUE(distance(&half.y, &exact.y) < 1e-2);
+    CU_ASSERT_TRUE(distance(&half.dy, &exact.dy) < 2e-2);
+    for (int n = 0; n < AQ_NORM_COUNT; n++)
+        CU_ASSERT_TRUE(distance(&half.grad.norms[n], &exact.grad.norms[n]) < 2e-2);
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        CU_ASSERT_TRUE(distance(&half.grad.weights[l], &exact.grad.weights[l]) < 2e-2);
+    free_problem(&exact);
+    free_problem(&half);
+}
+
 /* Records the order of the taps and the sum of squares of each. */
 typedef struct seen {
     int count;
@@ -236,6 +281,7 @@ int main(int argc, char **argv) {
         {"a_llama3_block_with_biases_equals_pytorch", a_llama3_block_with_biases_equals_pytorch},
         {"gradients_equal_finite_differences", gradients_equal_finite_differences},
         {"gradients_are_added_to_what_is_there", gradients_are_added_to_what_is_there},
+        {"half_passes_keep_two_digits", half_passes_keep_two_digits},
         {"the_tapper_sees_the_input_of_every_linear", the_tapper_sees_the_input_of_every_linear},
         {"fewer_sequences_give_the_same_outputs", fewer_sequences_give_the_same_outputs},
         {"passes_past_the_tape_or_the_tables_fail", passes_past_the_tape_or_the_tables_fail},

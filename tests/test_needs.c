@@ -125,7 +125,11 @@ static void quantize(const aq_model_shape *shape, const aq_config *config) {
                 .kmeans_starts = 1,
                 .adam_steps = 1,
                 .learning_rate = 1e-4},
-        .tune = {.epochs = 1, .batch = 32, .patience = 1, .learning_rate = 1e-4}};
+        .tune = {.epochs = 1,
+                 .batch = 32,
+                 .patience = 1,
+                 .learning_rate = 1e-4,
+                 .precision = config->tuning.precision == AQ_TUNING_HALF ? AQ_HALF : AQ_FAST}};
     aq_activations inputs, targets;
     aq_coded_block coded;
     aq_quantize_report report;

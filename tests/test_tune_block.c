@@ -116,6 +116,23 @@ static void tuning_lowers_the_held_out_error(void) {
     free_problem(&self);
 }
 
+/* Rounded products cost little of what tuning gains. */
+static void half_precision_tunes_as_well(void) {
+    double errors[2];
+    for (int half = 0; half < 2; half++) {
+        problem self = new_problem(aq_test_backend());
+        aq_tune_settings settings = usual_settings();
+        settings.precision = half ? AQ_HALF : AQ_PRECISE;
+        aq_tune_report report = tune(&self, &settings);
+        CU_ASSERT_EQUAL(report.retries, 0);
+        CU_ASSERT_EQUAL(self.block.precision, AQ_PRECISE);
+        errors[half] = held_out_error(&self);
+        CU_ASSERT_DOUBLE_EQUAL(report.best_error, errors[half], 0.02 * errors[half]);
+        free_problem(&self);
+    }
+    CU_ASSERT_DOUBLE_EQUAL(errors[1], errors[0], 0.05 * errors[0]);
+}
+
 static void without_epochs_nothing_changes(void) {
     problem self = new_problem(aq_test_backend());
     snapshot start = snapshot_of(&self.coded);
@@ -347,6 +364,7 @@ static void bits_are_averaged_over_weights(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"tuning_lowers_the_held_out_error", tuning_lowers_the_held_out_error},
+        {"half_precision_tunes_as_well", half_precision_tunes_as_well},
         {"without_epochs_nothing_changes", without_epochs_nothing_changes},
         {"the_best_epoch_is_kept_and_patience_ends_the_rest",
          the_best_epoch_is_kept_and_patience_ends_the_rest},

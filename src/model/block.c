@@ -60,6 +60,27 @@ void aq_block_free(aq_block *block) {
     aq_tensor_free(&block->sines);
 }
 
+void aq_block_set_halves(aq_block *block, bool halves) {
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) block->weights[l].dtype = halves ? AQ_BF16 : AQ_F32;
+}
+
+/* Attention takes heads up to that width in bfloat16. */
+bool aq_block_can_halve(const aq_block *block) {
+    return block->precision == AQ_HALF && aq_backend_halves(block->norms[0].home) &&
+           block->shape->head_dim <= 128;
+}
+
+bool aq_block_halves(const aq_block *block) {
+    return block->weights[0].dtype == AQ_BF16;
+}
+
+aq_status aq_block_cut_tape(const aq_block *block, const aq_tape *tape, size_t sequences,
+                            size_t length, aq_tape *pass) {
+    AQ_TRY(aq_tape_cut(tape, block->shape, sequences, length, pass));
+    for (int t = 0; t < AQ_TAP_COUNT; t++) pass->taps[t].dtype = block->weights[0].dtype;
+    return AQ_OK;
+}
+
 aq_attention aq_block_attention(const aq_block *block, size_t sequences, size_t length) {
     return (aq_attention){.sequences = sequences,
                           .length = length,
@@ -130,7 +151,7 @@ aq_status aq_block_forward(const aq_block *block, size_t sequences, size_t lengt
                block->cosines.shape[0], length);
     aq_attention attention = aq_block_attention(block, sequences, length);
     aq_tape pass;
-    AQ_TRY(aq_tape_cut(tape, block->shape, sequences, length, &pass));
+    AQ_TRY(aq_block_cut_tape(block, tape, sequences, length, &pass));
     AQ_TRY(aq_tensor_copy(x, &pass.x));
     AQ_TRY(attention_forward(block, &attention, &pass, tapper));
     return mlp_forward(block, &pass, tapper, y);

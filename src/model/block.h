@@ -13,7 +13,7 @@
 typedef struct aq_block {
     const aq_model_shape *shape;        /* borrowed */
     aq_tensor norms[AQ_NORM_COUNT];     /* [hidden] */
-    aq_tensor weights[AQ_LINEAR_COUNT]; /* [out, in] */
+    aq_tensor weights[AQ_LINEAR_COUNT]; /* [out, in]; F32, or BF16 (aq_block_set_halves) */
     aq_tensor biases[AQ_LINEAR_COUNT];  /* [out], empty where the linear has none */
     aq_tensor cosines, sines;           /* [length, head_dim / 2] */
     aq_precision precision;             /* of the products */
@@ -24,6 +24,17 @@ typedef struct aq_block {
 aq_status aq_block_load(aq_source *source, size_t index, size_t length, aq_precision precision,
                         aq_backend *backend, aq_block *block);
 void aq_block_free(aq_block *block);
+
+/* Makes the weights BF16 or F32 within the memory of F32; their contents are undefined until they
+ * are decoded anew. With BF16 passes need AQ_HALF, take and leave the linears' inputs as BF16, and
+ * their gradients too (aq_backend_halves). */
+void aq_block_set_halves(aq_block *block, bool halves);
+bool aq_block_halves(const aq_block *block);
+bool aq_block_can_halve(const aq_block *block);
+
+/* The views of a tape that the block's passes use: taps in the weights' type. */
+aq_status aq_block_cut_tape(const aq_block *block, const aq_tape *tape, size_t sequences,
+                            size_t length, aq_tape *pass);
 
 /* The shape of the block's attention over so many sequences. */
 aq_attention aq_block_attention(const aq_block *block, size_t sequences, size_t length);

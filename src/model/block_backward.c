@@ -40,16 +40,53 @@ typedef struct backward {
     aq_attention attention;
     aq_tape pass;
     aq_block_grad *grad;
-    aq_tensor dattention, dq, dk, dv;
+    aq_tensor dgated, dh, dattention, dq, dk, dv;
+    aq_tensor halves[2]; /* BF16 rows of the widest gradient; empty where products read F32 */
 } backward;
 
-/* Adds the gradients by the linear's weight and bias: dy' x with x the linear's tap. */
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static aq_status make_halves(backward *back, size_t tokens) {
+    const aq_model_shape *shape = back->block->shape;
+    size_t width = larger(larger(shape->hidden, shape->ffn), shape->heads * shape->head_dim);
+    if (!aq_block_halves(back->block)) return AQ_OK;
+    for (int i = 0; i < 2; i++)
+        AQ_TRY(
+            aq_tensor_new(back->pass.x.home, AQ_BF16, AQ_DIMS(tokens * width), &back->halves[i]));
+    return AQ_OK;
+}
+
+static void free_halves(backward *back) {
+    for (int i = 0; i < 2; i++) aq_tensor_free(&back->halves[i]);
+}
+
+/* Where a gradient of dy's shape is to lie for products: in dy itself, or in BF16 until `place` is
+ * taken again. */
+static void product_place(const backward *back, const aq_tensor *dy, int place,
+                          aq_tensor *operand) {
+    *operand = *dy;
+    operand->owned = false;
+    if (back->halves[place].data)
+        *operand = aq_tape_buffer(&back->halves[place], dy->shape[0], dy->shape[1]);
+}
+
+/* dy brought there. */
+static aq_status product_operand(const backward *back, const aq_tensor *dy, int place,
+                                 aq_tensor *operand) {
+    product_place(back, dy, place, operand);
+    return operand->data == dy->data ? AQ_OK : aq_convert(dy, 1, operand);
+}
+
+/* Adds the gradients by the linear's weight and bias: dy' x with x the linear's tap; `operand` is
+ * dy as products read it. */
 static aq_status add_parameter_grad(const backward *back, aq_linear_kind linear,
-                                    const aq_tensor *dy) {
+                                    const aq_tensor *operand, const aq_tensor *dy) {
     const aq_product how = {
         .transpose_a = true, .alpha = 1, .beta = 1, .precision = back->block->precision};
     const aq_tensor *x = &back->pass.taps[back->block->shape->linears[linear].tap];
-    AQ_TRY(aq_matmul(dy, x, &how, &back->grad->weights[linear]));
+    AQ_TRY(aq_matmul(operand, x, &how, &back->grad->weights[linear]));
     if (!back->block->biases[linear].data) return AQ_OK;
     return aq_bias_grad(dy, &back->grad->biases[linear]);
 }
@@ -70,15 +107,18 @@ static aq_status add_norm_grad(const backward *back, aq_norm_kind norm, const aq
 /* From the gradient by y to that by x2, in place. */
 static aq_status mlp_backward(backward *back, aq_tensor *dy) {
     aq_tape *pass = &back->pass;
-    aq_tensor *dgated = &pass->taps[AQ_TAP_MLP_OUT], *dh = &pass->taps[AQ_TAP_MLP_IN];
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_DOWN, dy));
-    AQ_TRY(input_grad(back, AQ_LINEAR_DOWN, dy, 0, dgated));
-    AQ_TRY(aq_silu_gate_grad(dgated, &pass->gate, &pass->up));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_GATE, &pass->gate));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_UP, &pass->up));
-    AQ_TRY(input_grad(back, AQ_LINEAR_GATE, &pass->gate, 0, dh));
-    AQ_TRY(input_grad(back, AQ_LINEAR_UP, &pass->up, 1, dh));
-    return add_norm_grad(back, AQ_NORM_MLP, &pass->x2, dh, dy);
+    aq_tensor out, gate, up;
+    AQ_TRY(product_operand(back, dy, 0, &out));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_DOWN, &out, dy));
+    AQ_TRY(input_grad(back, AQ_LINEAR_DOWN, &out, 0, &back->dgated));
+    product_place(back, &pass->gate, 0, &gate);
+    product_place(back, &pass->up, 1, &up);
+    AQ_TRY(aq_silu_gate_grad(&back->dgated, &pass->gate, &pass->up, &gate, &up));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_GATE, &gate, &gate));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_UP, &up, &up));
+    AQ_TRY(input_grad(back, AQ_LINEAR_GATE, &gate, 0, &back->dh));
+    AQ_TRY(input_grad(back, AQ_LINEAR_UP, &up, 1, &back->dh));
+    return add_norm_grad(back, AQ_NORM_MLP, &pass->x2, &back->dh, dy);
 }
 
 static aq_status rotate_back(const backward *back, size_t heads, aq_tensor *x) {
@@ -102,32 +142,53 @@ static aq_status heads_backward(backward *back) {
     return rotate_back(back, back->attention.kv_heads, &back->dk);
 }
 
+/* The gradients of one linear that reads the attention's input, added to (beta 1) that of its
+ * input.
+ */
+static aq_status head_linear_backward(const backward *back, aq_linear_kind linear,
+                                      const aq_tensor *dy, float beta, aq_tensor *dh) {
+    aq_tensor operand;
+    AQ_TRY(product_operand(back, dy, 0, &operand));
+    AQ_TRY(add_parameter_grad(back, linear, &operand, dy));
+    return input_grad(back, linear, &operand, beta, dh);
+}
+
 /* From the gradient by x2 to that by x, in place. */
 static aq_status attention_backward(backward *back, aq_tensor *dy) {
-    aq_tensor *dh = &back->pass.taps[AQ_TAP_ATTENTION_IN];
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_O, dy));
-    AQ_TRY(input_grad(back, AQ_LINEAR_O, dy, 0, &back->dattention));
+    aq_tensor out;
+    AQ_TRY(product_operand(back, dy, 0, &out));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_O, &out, dy));
+    AQ_TRY(input_grad(back, AQ_LINEAR_O, &out, 0, &back->dattention));
     AQ_TRY(heads_backward(back));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_Q, &back->dq));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_K, &back->dk));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_V, &back->dv));
-    AQ_TRY(input_grad(back, AQ_LINEAR_Q, &back->dq, 0, dh));
-    AQ_TRY(input_grad(back, AQ_LINEAR_K, &back->dk, 1, dh));
-    AQ_TRY(input_grad(back, AQ_LINEAR_V, &back->dv, 1, dh));
-    return add_norm_grad(back, AQ_NORM_ATTENTION, &back->pass.x, dh, dy);
+    AQ_TRY(head_linear_backward(back, AQ_LINEAR_Q, &back->dq, 0, &back->dh));
+    AQ_TRY(head_linear_backward(back, AQ_LINEAR_K, &back->dk, 1, &back->dh));
+    AQ_TRY(head_linear_backward(back, AQ_LINEAR_V, &back->dv, 1, &back->dh));
+    return add_norm_grad(back, AQ_NORM_ATTENTION, &back->pass.x, &back->dh, dy);
+}
+
+static aq_status run_backward(backward *back, aq_tape *tape, aq_tensor *dy) {
+    const aq_model_shape *shape = back->block->shape;
+    size_t tokens = back->pass.x.shape[0], q = back->pass.q.shape[1], kv = back->pass.k.shape[1];
+    back->dgated = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_OUT], tokens, shape->ffn);
+    back->dh = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_IN], tokens, shape->hidden);
+    AQ_TRY(make_halves(back, tokens));
+    AQ_TRY(mlp_backward(back, dy));
+    /* The MLP's part of the tape is used up; its buffers take the gradients of the heads, and x2's
+     * that by the attention's input. */
+    back->dattention = aq_tape_buffer(&tape->gate, tokens, q);
+    back->dq = aq_tape_buffer(&tape->up, tokens, q);
+    back->dk = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_IN], tokens, kv);
+    back->dv = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_OUT], tokens, kv);
+    back->dh = aq_tape_buffer(&tape->x2, tokens, shape->hidden);
+    return attention_backward(back, dy);
 }
 
 aq_status aq_block_backward(const aq_block *block, size_t sequences, size_t length, aq_tape *tape,
                             aq_tensor *dy, aq_block_grad *grad) {
     backward back = {
         .block = block, .attention = aq_block_attention(block, sequences, length), .grad = grad};
-    AQ_TRY(aq_tape_cut(tape, block->shape, sequences, length, &back.pass));
-    AQ_TRY(mlp_backward(&back, dy));
-    /* The MLP's part of the tape is used up; its buffers take the gradients of the heads. */
-    size_t tokens = sequences * length, q = back.pass.q.shape[1], kv = back.pass.k.shape[1];
-    back.dattention = aq_tape_buffer(&tape->gate, tokens, q);
-    back.dq = aq_tape_buffer(&tape->up, tokens, q);
-    back.dk = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_IN], tokens, kv);
-    back.dv = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_OUT], tokens, kv);
-    return attention_backward(&back, dy);
+    AQ_TRY(aq_block_cut_tape(block, tape, sequences, length, &back.pass));
+    aq_status status = run_backward(&back, tape, dy);
+    free_halves(&back);
+    return status;
 }

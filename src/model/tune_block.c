@@ -252,8 +252,7 @@ static aq_status tune(block_tuner *tuner) {
         AQ_TRY(finish_epoch(tuner, epoch, error));
         tell_epoch(tuner, epoch++, training_error, error);
     }
-    AQ_TRY(aq_parameters_restore(&tuner->parameters));
-    return aq_coded_block_decode(tuner->coded, tuner->block);
+    return aq_parameters_restore(&tuner->parameters);
 }
 
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
@@ -266,8 +265,14 @@ aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activat
                          .settings = settings,
                          .start = aq_seconds(),
                          .report = report};
+    const aq_precision before = block->precision;
+    block->precision = settings->precision;
+    aq_block_set_halves(block, aq_block_can_halve(block));
     aq_status status = tuner_new(&tuner, inputs, targets, team);
     if (status == AQ_OK) status = tune(&tuner);
+    block->precision = before;
+    aq_block_set_halves(block, false);
+    if (status == AQ_OK) status = aq_coded_block_decode(coded, block);
     tuner_free(&tuner);
     report->seconds = aq_seconds() - tuner.start;
     return status;

@@ -40,6 +40,7 @@ typedef struct aq_tune_settings {
     int batch;            /* sequences an optimizer step: 32; best a multiple of the team's size */
     int patience;         /* stop after so many epochs without improvement: 3 */
     double learning_rate; /* betas 0.9 and 0.95 */
+    aq_precision precision; /* of all passes: of gradients and of the errors that decide */
     size_t training; /* of all members' sequences the first so many train, the rest are held out
                         (0 held out: the training error decides) */
     uint64_t seed;   /* of this block: order of the sequences */
@@ -56,11 +57,11 @@ typedef struct aq_tune_report {
 } aq_tune_report;
 
 /* Changes `coded` in place to the best epoch's values. `block` is the dense form's storage
- * (overwritten, holds the decoded result afterwards). Collective over `team`: members bring the
- * same `coded` and the activations of their own sequences, and get the same result. With a keeper,
- * tuning goes on behind the last epoch that was saved, to the same bits. A loss that is not finite
- * restores the best values and goes on with a tenth of the rate, at most 3 times, saying so in the
- * log; then NUMERIC. */
+ * (overwritten, holds the decoded result afterwards; its own precision stays). Collective over
+ * `team`: members bring the same `coded` and the activations of their own sequences, and get the
+ * same result. With a keeper, tuning goes on behind the last epoch that was saved, to the same
+ * bits. A loss that is not finite restores the best values and goes on with a tenth of the rate, at
+ * most 3 times, saying so in the log; then NUMERIC. */
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
                         const aq_activations *targets, const aq_tune_settings *settings,
                         const aq_team *team, aq_tune_report *report);

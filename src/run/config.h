@@ -11,6 +11,8 @@
 
 typedef enum aq_inputs { AQ_INPUTS_DENSE, AQ_INPUTS_QUANTIZED } aq_inputs;
 
+typedef enum aq_tuning_precision { AQ_TUNING_HALF, AQ_TUNING_FAST } aq_tuning_precision;
+
 typedef struct aq_config {
     char *model;  /* owned; the Hugging Face folder */
     char *output; /* owned; the run directory */
@@ -27,6 +29,7 @@ typedef struct aq_config {
     struct {
         long epochs, batch, patience;
         double learning_rate;
+        aq_tuning_precision precision;
     } tuning;
     struct {
         char *backend; /* owned; auto, cpu, cuda */

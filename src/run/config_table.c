@@ -65,6 +65,9 @@ const aq_setting aq_settings[] = {
      .help = "epochs without improvement that end it"},
     {"tuning.learning_rate", FIELD(REAL, tuning.learning_rate), RANGE(1e-9, 1),
      .initial = "1e-4", .changes_result = true, .help = "of block tuning"},
+    {"tuning.precision", FIELD(CHOICE, tuning.precision), .choices = "half|fast",
+     .initial = "half", .changes_result = true,
+     .help = "a GPU's bfloat16 or TF32"},
 
     {"run.backend", FIELD(NAME, run.backend), .choices = "auto|cpu|cuda",
      .initial = "auto", .help = "what computes"},

@@ -88,6 +88,22 @@ static aq_status measure_product(aq_backend *backend, subject *self, aq_precisio
     return AQ_OK;
 }
 
+/* Of the same operands rounded to bfloat16 beforehand. */
+static aq_status measure_halves(aq_backend *backend, const subject *exact, double *rate) {
+    subject self = {0};
+    aq_shape shape = AQ_DIMS(exact->a.shape[0], exact->a.shape[1]);
+    aq_status status;
+    AQ_STEP(aq_tensor_new(backend, AQ_BF16, shape, &self.a));
+    AQ_STEP(aq_tensor_new(backend, AQ_BF16, shape, &self.b));
+    AQ_STEP(aq_tensor_new(backend, AQ_F32, shape, &self.c));
+    AQ_STEP(aq_convert(&exact->a, 1, &self.a));
+    AQ_STEP(aq_convert(&exact->b, 1, &self.b));
+    AQ_STEP(measure_product(backend, &self, AQ_HALF, rate));
+done:
+    subject_free(&self);
+    return status;
+}
+
 static aq_status measure_products(aq_backend *backend, size_t n, aq_machine *machine) {
     subject self = {0};
     aq_status status;
@@ -97,6 +113,7 @@ static aq_status measure_products(aq_backend *backend, size_t n, aq_machine *mac
     AQ_STEP(measure_product(backend, &self, AQ_PRECISE, &machine->precise));
     AQ_STEP(measure_product(backend, &self, AQ_FAST, &machine->fast));
     machine->half = machine->fast;
+    if (aq_backend_halves(backend)) AQ_STEP(measure_halves(backend, &self, &machine->half));
 done:
     subject_free(&self);
     return status;

@@ -320,6 +320,17 @@ static aq_status copy_weights(void *state) {
     return AQ_OK;
 }
 
+/* As block tuning has them. */
+static aq_status round_weights(aq_backend *backend, pass *self) {
+    self->block.precision = AQ_HALF;
+    if (!aq_backend_halves(backend)) return AQ_OK;
+    AQ_TRY(copy_weights(self));
+    aq_block_set_halves(&self->block, true);
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        AQ_TRY(aq_convert(&self->grad.weights[l], 1, &self->block.weights[l]));
+    return AQ_OK;
+}
+
 typedef struct pass_times {
     double forward, training, gram, copy;
 } pass_times;
@@ -327,9 +338,10 @@ typedef struct pass_times {
 static aq_status time_pass(aq_backend *backend, pass *self, pass_times *times) {
     aq_status status = pass_new(backend, self);
     if (status == AQ_OK) status = time_step(backend, forward, self, &times->forward);
-    if (status == AQ_OK) status = time_step(backend, train, self, &times->training);
-    if (status == AQ_OK) status = time_step(backend, add_gram, self, &times->gram);
     if (status == AQ_OK) status = time_step(backend, copy_weights, self, &times->copy);
+    if (status == AQ_OK) status = time_step(backend, add_gram, self, &times->gram);
+    if (status == AQ_OK) status = round_weights(backend, self);
+    if (status == AQ_OK) status = time_step(backend, train, self, &times->training);
     pass_free(self);
     return status;
 }

@@ -4,8 +4,14 @@
 #include "quant/code_search.h"
 #include "run/sizes.h"
 
-/* Scratch memory of cuda/cuda_product.cu, cuda_attention.cu, cuda_sort.cu and lists.h. */
-enum { GRAM_PANEL = 2048, TILE_QUERIES = 1024, VECTORS_A_PART = 32, MOST_PARTS = 256 };
+/* Scratch memory of cuda/cuda_product.cu, cuda_attention*.cu, cuda_sort.cu and lists.h. */
+enum {
+    GRAM_PANEL = 2048,
+    TILE_QUERIES = 1024,
+    VECTORS_A_PART = 32,
+    MOST_PARTS = 256,
+    HALF_ROWS = 64
+};
 #define TILE_BYTES ((size_t)256 << 20)
 
 typedef struct sizes {
@@ -59,6 +65,30 @@ static size_t tile_bytes(const sizes *of) {
     size_t length = (size_t)of->config->calibration.length;
     size_t one = least(length, TILE_QUERIES) * length * sizeof(float);
     return one * least(larger(TILE_BYTES / one, 1), of->tokens / length);
+}
+
+/* Copies in bfloat16, and the queries' two sums, of attention's backward pass. */
+static size_t half_attention_bytes(const sizes *of) {
+    const aq_model_shape *shape = of->shape;
+    size_t length = (size_t)of->config->calibration.length;
+    size_t rows = of->tokens / length * ((length + HALF_ROWS - 1) / HALF_ROWS * HALF_ROWS);
+    size_t width = shape->head_dim <= 64 ? 64 : 128;
+    return rows * (2 * (shape->heads + shape->kv_heads) * width * sizeof(uint16_t) +
+                   2 * shape->heads * sizeof(float));
+}
+
+/* Two of the widest gradients in bfloat16, as the backward pass of a block of BF16 weights has. */
+static size_t half_gradient_bytes(const sizes *of) {
+    const aq_model_shape *shape = of->shape;
+    size_t width = larger(larger(shape->hidden, shape->ffn), shape->heads * shape->head_dim);
+    return 2 * of->tokens * width * sizeof(uint16_t);
+}
+
+static size_t tuning_pass_scratch(const sizes *of) {
+    size_t length = (size_t)of->config->calibration.length;
+    size_t dots = of->tokens / length * length * of->shape->heads * sizeof(float);
+    bool half = of->config->tuning.precision == AQ_TUNING_HALF && of->shape->head_dim <= 128;
+    return half ? half_gradient_bytes(of) + half_attention_bytes(of) : 2 * tile_bytes(of) + dots;
 }
 
 static size_t gram_bytes(const aq_model_shape *shape, aq_tap first) {
@@ -205,7 +235,7 @@ static size_t fits_bytes(const sizes *of) {
 static size_t tuning_bytes(const sizes *of) {
     const aq_model_shape *shape = of->shape;
     const aq_scheme *scheme = &of->config->quantizer.scheme;
-    size_t small = aq_small_parameters(shape), length = (size_t)of->config->calibration.length;
+    size_t small = aq_small_parameters(shape);
     /* the coded block; gradients of the decoded one; of small parameters two moments, the best */
     size_t bytes = weight_bytes(shape) + (1 + 1 + 3) * small, lists = 0;
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
@@ -214,8 +244,7 @@ static size_t tuning_bytes(const sizes *of) {
                  4 * aq_learned_bytes(linear, scheme); /* gradient, two moments, the best */
         lists = larger(lists, (size_t)scheme->codebooks * list_bytes(linear, scheme));
     }
-    size_t dots = of->tokens / length * length * shape->heads * sizeof(float);
-    size_t scratch = of->layout->cuda ? larger(2 * tile_bytes(of) + dots, lists) : 0;
+    size_t scratch = of->layout->cuda ? larger(tuning_pass_scratch(of), lists) : 0;
     return block_bytes(of) + bytes + pass_bytes(of, 2) + scratch;
 }
 

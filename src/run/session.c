@@ -83,7 +83,9 @@ static aq_tune_settings tune_settings(const aq_config *config) {
     return (aq_tune_settings){.epochs = (int)config->tuning.epochs,
                               .batch = (int)config->tuning.batch,
                               .patience = (int)config->tuning.patience,
-                              .learning_rate = config->tuning.learning_rate};
+                              .learning_rate = config->tuning.learning_rate,
+                              .precision =
+                                  config->tuning.precision == AQ_TUNING_HALF ? AQ_HALF : AQ_FAST};
 }
 
 /* The activations take their memory with the first block: a session that gets none needs none.

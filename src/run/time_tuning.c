@@ -42,6 +42,7 @@ static aq_status tuning_new(aq_backend *backend, tuning *self) {
     const aq_tuning_subject *of = self->subject;
     aq_shape rows = AQ_DIMS(of->length, of->shape->hidden);
     AQ_TRY(aq_synthetic_block(backend, of->shape, of->length, of->precision, &self->block));
+    aq_block_set_halves(&self->block, aq_block_can_halve(&self->block)); /* decoded before passes */
     AQ_TRY(aq_synthetic_coded(backend, of->shape, &of->scheme, &self->coded));
     AQ_TRY(aq_parameters_new(&self->coded, &self->block, &self->parameters));
     AQ_TRY(aq_tape_new(of->shape, 1, of->length, backend, &self->tape));
