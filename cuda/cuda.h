@@ -106,6 +106,8 @@ aq_status cuda_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order
 aq_status cuda_random_head(uint64_t seed, aq_stream stream, uint32_t total, aq_tensor *head);
 aq_status cuda_cluster_sums(const aq_tensor *points, const aq_tensor *order,
                             const aq_tensor *offsets, const aq_cluster_draw *draw, aq_tensor *sums);
+aq_status cuda_code_sums(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                         const aq_cluster_draw *draw, aq_tensor *sums);
 aq_status cuda_cluster_means(const aq_tensor *sums, aq_tensor *entries);
 
 aq_status cuda_decode(const aq_coded *coded, aq_tensor *weight);

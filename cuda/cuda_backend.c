@@ -158,6 +158,7 @@ static const aq_ops cuda_ops = {
     .sort_codes = cuda_sort_codes,
     .random_head = cuda_random_head,
     .cluster_sums = cuda_cluster_sums,
+    .code_sums = cuda_code_sums,
     .cluster_means = cuda_cluster_means,
     .decode = cuda_decode,
     .coded_grad = cuda_coded_grad,

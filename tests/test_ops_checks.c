@@ -98,6 +98,8 @@ static void clusters_need_fitting_shapes(void) {
     AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &draw, five), AQ_SHAPE, "of 8 values");
     five = zeros(AQ_F64, AQ_DIMS(5, 17));
     AQ_CHECK_FAILS(aq_cluster_sums(points, order, offsets, &few, five), AQ_SHAPE, "from number 1");
+    AQ_CHECK_FAILS(aq_code_sums(points, codes, 2, &draw, sums), AQ_SHAPE, "codebook 2");
+    AQ_CHECK_FAILS(aq_code_sums(points, codes, 0, &few, five), AQ_SHAPE, "from number 1");
     AQ_CHECK_FAILS(aq_cluster_means(sums, wrong), AQ_SHAPE, "of 7 values");
     AQ_CHECK_FAILS(aq_group_norms(weight, scales), AQ_SHAPE, "scales [3] do not divide");
     AQ_CHECK_FAILS(aq_scaled_vectors(weight, norms, 3, points), AQ_SHAPE, "groups of 3");

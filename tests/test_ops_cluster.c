@@ -302,9 +302,21 @@ static void find_means(const aq_tensor *points, const code_lists *lists,
     aq_tensor_free(&sums);
 }
 
+/* The same without lists. */
+static void find_code_means(const aq_tensor *points, const aq_tensor *codes,
+                            const aq_cluster_draw *draw, aq_tensor *entries) {
+    aq_tensor sums;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F64,
+                           AQ_DIMS(entries->shape[0], 2 * entries->shape[1] + 1), &sums));
+    AQ_CHECK(aq_code_sums(points, codes, 0, draw, &sums));
+    AQ_CHECK(aq_cluster_means(&sums, entries));
+    aq_tensor_free(&sums);
+}
+
 static void means_are_the_lists_means(void) {
-    const size_t sizes[][3] = {{4001, 64, 8}, {999, 7, 33}, {5000, 1, 5}};
-    for (size_t s = 0; s < 3; s++) {
+    const size_t sizes[][3] = {
+        {4001, 64, 8}, {999, 7, 33}, {5000, 1, 5}, {3000, 300, 16}, {70, 600, 8}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         size_t count = sizes[s][0], clusters = sizes[s][1], dims = sizes[s][2];
         code_lists lists = sorted_lists(count, 1, clusters, clusters, 0);
         aq_tensor points = aq_test_normal(AQ_DIMS(count, dims), 8), entries;
@@ -317,6 +329,13 @@ static void means_are_the_lists_means(void) {
             size_t k = codes[i / dims];
             expected[k * dims + i % dims] += x[i] / (double)(offsets[k + 1] - offsets[k]);
         }
+        for (size_t k = 0; k < clusters; k++)
+            for (size_t i = 0; offsets[k] == offsets[k + 1] && i < dims; i++)
+                expected[k * dims + i] =
+                    x[aq_random_below(aq_random(1, AQ_STREAM_KMEANS_EMPTY, k), count) * dims + i];
+        CU_ASSERT(reference_distance(&entries, expected) < 2e-6);
+        find_code_means(&points, &lists.codes, &(aq_cluster_draw){.seed = 1, .total = count},
+                        &entries);
         reference_check(&entries, expected, 2e-6);
         free(x);
         free(offsets);
@@ -367,6 +386,10 @@ static void sums_of_parts_add_up(void) {
         AQ_CHECK(aq_sort_codes(&listed, 0, &order, &offsets));
         AQ_CHECK(aq_cluster_sums(&own, &order, &offsets, &draw, &sum));
         sums[part] = aq_test_host(&sum);
+        AQ_CHECK(aq_code_sums(&own, &listed, 0, &draw, &sum));
+        double *again = aq_test_host(&sum);
+        CU_ASSERT(memcmp(sums[part], again, CLUSTERS * WIDTH * sizeof *again) == 0);
+        free(again);
         aq_tensor_free(&order), aq_tensor_free(&offsets), aq_tensor_free(&sum);
     }
     size_t wrong = 0;

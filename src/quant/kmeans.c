@@ -7,13 +7,12 @@
 typedef struct clustering {
     const aq_kmeans *how;
     size_t first, total;
-    aq_tensor points;         /* [count, d], what is left of the vectors */
-    aq_tensor codes;          /* U16 [count, M], view */
-    int codebook;             /* the column of codes that is being worked on */
-    aq_tensor entries;        /* [K, d], view of that codebook */
-    aq_tensor norms;          /* [K] */
-    aq_tensor order, offsets; /* U32 [count], [K+1] */
-    aq_tensor sums;           /* F64 [K, 2d + 1] */
+    aq_tensor points;  /* [count, d], what is left of the vectors */
+    aq_tensor codes;   /* U16 [count, M], view */
+    int codebook;      /* the column of codes that is being worked on */
+    aq_tensor entries; /* [K, d], view of that codebook */
+    aq_tensor norms;   /* [K] */
+    aq_tensor sums;    /* F64 [K, 2d + 1] */
 } clustering;
 
 static aq_status clustering_new(const aq_coded *coded, clustering *c) {
@@ -22,54 +21,67 @@ static aq_status clustering_new(const aq_coded *coded, clustering *c) {
     size_t entries = shape[1], dimensions = shape[2] * shape[3], vectors = c->codes.shape[0];
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(vectors, dimensions), &c->points));
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries), &c->norms));
-    AQ_TRY(aq_tensor_new(backend, AQ_U32, AQ_DIMS(vectors), &c->order));
-    AQ_TRY(aq_tensor_new(backend, AQ_U32, AQ_DIMS(entries + 1), &c->offsets));
     return aq_tensor_new(backend, AQ_F64, AQ_DIMS(entries, 2 * dimensions + 1), &c->sums);
 }
 
 static void clustering_free(clustering *c) {
     aq_tensor_free(&c->points);
     aq_tensor_free(&c->norms);
-    aq_tensor_free(&c->order);
-    aq_tensor_free(&c->offsets);
     aq_tensor_free(&c->sums);
 }
 
-/* Entries = means of the listed points of all members. */
-static aq_status find_means(clustering *c, uint64_t seed) {
-    const aq_cluster_draw draw = {.seed = seed, .first = c->first, .total = c->total};
-    AQ_TRY(aq_cluster_sums(&c->points, &c->order, &c->offsets, &draw, &c->sums));
+/* Entries = means of the sums of all members. */
+static aq_status find_means(clustering *c) {
     AQ_TRY(aq_team_sum(c->how->team, &c->sums));
     return aq_cluster_means(&c->sums, &c->entries);
 }
 
+static aq_cluster_draw draw_of(const clustering *c, uint64_t seed) {
+    return (aq_cluster_draw){.seed = seed, .first = c->first, .total = c->total};
+}
+
 /* Of a random order of all points, the first K: one to a cluster, whose mean it is. `host` has room
  * for K points and K + 1 offsets. */
-static aq_status list_start(clustering *c, uint64_t seed, uint32_t *host) {
+static aq_status list_start(clustering *c, uint64_t seed, uint32_t *host, aq_tensor *order,
+                            aq_tensor *offsets) {
     size_t vectors = c->points.shape[0], clusters = c->entries.shape[0], own = 0;
-    uint32_t *offsets = host + clusters;
+    uint32_t *starts = host + clusters;
     AQ_TRY(aq_random_head(c->points.home, seed, AQ_STREAM_KMEANS_START, c->total, clusters, host));
     for (size_t k = 0; k < clusters; k++) {
-        offsets[k] = (uint32_t)own;
+        starts[k] = (uint32_t)own;
         if (host[k] >= c->first && host[k] - c->first < vectors)
             host[own++] = (uint32_t)(host[k] - c->first);
     }
-    offsets[clusters] = (uint32_t)own;
+    starts[clusters] = (uint32_t)own;
     if (own > 0) {
-        aq_tensor listed = aq_tensor_rows(&c->order, 0, own);
+        aq_tensor listed = aq_tensor_rows(order, 0, own);
         AQ_TRY(aq_tensor_upload(&listed, host, own * sizeof *host));
     }
-    return aq_tensor_upload(&c->offsets, offsets, (clusters + 1) * sizeof *offsets);
+    return aq_tensor_upload(offsets, starts, (clusters + 1) * sizeof *starts);
+}
+
+static aq_status sum_start(clustering *c, uint64_t seed, uint32_t *host) {
+    const aq_cluster_draw draw = draw_of(c, seed);
+    aq_tensor order = {0}, offsets = {0};
+    aq_status status;
+    AQ_STEP(aq_tensor_new(c->points.home, AQ_U32, AQ_DIMS(c->points.shape[0]), &order));
+    AQ_STEP(aq_tensor_new(c->points.home, AQ_U32, AQ_DIMS(c->entries.shape[0] + 1), &offsets));
+    AQ_STEP(list_start(c, seed, host, &order, &offsets));
+    AQ_STEP(aq_cluster_sums(&c->points, &order, &offsets, &draw, &c->sums));
+done:
+    aq_tensor_free(&order);
+    aq_tensor_free(&offsets);
+    return status;
 }
 
 static aq_status draw_start(clustering *c, uint64_t seed) {
     size_t clusters = c->entries.shape[0];
     uint32_t *host = malloc((2 * clusters + 1) * sizeof *host);
     AQ_REQUIRE(host, AQ_MEMORY, "k-means: no memory for %zu clusters", clusters);
-    aq_status status = list_start(c, seed, host);
+    aq_status status = sum_start(c, seed, host);
     free(host);
     AQ_TRY(status);
-    return find_means(c, seed);
+    return find_means(c);
 }
 
 static aq_status assign(clustering *c) {
@@ -81,9 +93,11 @@ static aq_status assign(clustering *c) {
 
 static aq_status iterate(clustering *c, uint64_t seed, int iteration) {
     const aq_kmeans *how = c->how;
+    const aq_cluster_draw draw =
+        draw_of(c, aq_random(seed, AQ_STREAM_KMEANS_EMPTY, (uint64_t)iteration));
     AQ_TRY(assign(c));
-    AQ_TRY(aq_sort_codes(&c->codes, c->codebook, &c->order, &c->offsets));
-    AQ_TRY(find_means(c, aq_random(seed, AQ_STREAM_KMEANS_EMPTY, (uint64_t)iteration)));
+    AQ_TRY(aq_code_sums(&c->points, &c->codes, c->codebook, &draw, &c->sums));
+    AQ_TRY(find_means(c));
     int codebooks = (int)c->codes.shape[1];
     int before = (how->start * codebooks + c->codebook) * how->iterations;
     return aq_watch_step(how->watch, "k-means", before + iteration + 1,

@@ -4,7 +4,7 @@
 #include "quant/code_search.h"
 #include "run/sizes.h"
 
-/* Scratch memory of cuda/cuda_product.cu, cuda_attention*.cu, cuda_sort.cu and lists.h. */
+/* Scratch memory of cuda/cuda_product.cu, cuda_attention*.cu and lists.h. */
 enum {
     GRAM_PANEL = 2048,
     TILE_QUERIES = 1024,
@@ -122,15 +122,31 @@ static size_t list_bytes(const aq_linear_shape *linear, const aq_scheme *scheme)
     return aq_entries_of(scheme) * parts * aq_vector_of(scheme) * sizeof(float);
 }
 
-static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_scheme *scheme, bool cuda) {
-    size_t vectors = aq_vectors_of(linear, scheme);
-    size_t own = aq_linear_weights(linear) * sizeof(float) + vectors * sizeof(uint32_t) +
-                 2 * aq_entries_of(scheme) * sizeof(float) +
-                 aq_entries_of(scheme) * (2 * aq_vector_of(scheme) + 1) * sizeof(double);
-    /* two keys, a number, and a radix sort's second pair of them, a vector */
+/* Sums of runs of vectors, or lists and what making them takes: two keys, a number, and a radix
+ * sort's second pair of them, a vector (cuda/cuda_code_sums.cu, cuda_sort.cu). */
+static size_t code_sums_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
+    size_t vectors = aq_vectors_of(linear, scheme), entries = aq_entries_of(scheme);
+    if (entries <= 512 && aq_vector_of(scheme) <= 32) {
+        size_t tiles = (vectors + 255) / 256, run = (tiles + 1023) / 1024;
+        return (tiles + run - 1) / run * entries * (aq_vector_of(scheme) + 1) * sizeof(float);
+    }
     size_t sort = vectors * (3 * sizeof(uint16_t) + 2 * sizeof(uint32_t));
-    size_t drawn = aq_entries_of(scheme) * sizeof(uint32_t); /* at the start, before any sort */
-    return own + (cuda ? larger(sort, list_bytes(linear, scheme)) : drawn);
+    return (vectors + entries) * sizeof(uint32_t) + larger(sort, list_bytes(linear, scheme));
+}
+
+/* `own` of the vectors of `linear` are clustered. */
+static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_linear_shape *own,
+                           const aq_scheme *scheme, bool cuda) {
+    size_t vectors = aq_vectors_of(own, scheme), entries = aq_entries_of(scheme);
+    size_t kept = aq_linear_weights(own) * sizeof(float) + entries * sizeof(float) +
+                  entries * (2 * aq_vector_of(scheme) + 1) * sizeof(double);
+    size_t drawn = entries * sizeof(uint32_t);
+    if (cuda)
+        drawn = larger(drawn + aq_vectors_of(linear, scheme) * sizeof(uint32_t),
+                       list_bytes(own, scheme));
+    size_t start = (vectors + entries) * sizeof(uint32_t) + drawn;
+    size_t iteration = cuda ? code_sums_bytes(own, scheme) : 0;
+    return kept + larger(start, iteration);
 }
 
 /* A gradient and three moments of it, or a diagonal, a residual and a direction, which scales
@@ -205,7 +221,7 @@ static size_t fit_bytes(const aq_linear_shape *linear, const sizes *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     const aq_linear_shape own = own_rows(linear, of);
     bool dealt = (size_t)of->config->quantizer.kmeans_starts % of->layout->team == 0;
-    size_t kmeans = kmeans_bytes(dealt ? linear : &own, scheme, of->layout->cuda);
+    size_t kmeans = kmeans_bytes(linear, dealt ? linear : &own, scheme, of->layout->cuda);
     size_t scratch = of->layout->cuda ? search_scratch(&own, of->config) : 0;
     return 3 * aq_coded_bytes(linear, scheme) + solver_bytes(&own, of->config) +
            search_bytes(&own, of->config) + larger(kmeans, scratch);

@@ -65,6 +65,8 @@ typedef struct aq_ops {
     aq_status (*cluster_sums)(const aq_tensor *points, const aq_tensor *order,
                               const aq_tensor *offsets, const aq_cluster_draw *draw,
                               aq_tensor *sums);
+    aq_status (*code_sums)(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                           const aq_cluster_draw *draw, aq_tensor *sums);
     aq_status (*cluster_means)(const aq_tensor *sums, aq_tensor *entries);
 
     /* coded weights: */

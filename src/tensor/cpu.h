@@ -100,6 +100,8 @@ aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,
 aq_status cpu_random_head(uint64_t seed, aq_stream stream, uint32_t total, aq_tensor *head);
 aq_status cpu_cluster_sums(const aq_tensor *points, const aq_tensor *order,
                            const aq_tensor *offsets, const aq_cluster_draw *draw, aq_tensor *sums);
+aq_status cpu_code_sums(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                        const aq_cluster_draw *draw, aq_tensor *sums);
 aq_status cpu_cluster_means(const aq_tensor *sums, aq_tensor *entries);
 
 /* ---- cpu_coded.c ---- */

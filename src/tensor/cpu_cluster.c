@@ -195,6 +195,25 @@ aq_status cpu_cluster_sums(const aq_tensor *points, const aq_tensor *order,
     return AQ_OK;
 }
 
+aq_status cpu_code_sums(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                        const aq_cluster_draw *draw, aq_tensor *sums) {
+    size_t count = points->shape[0], clusters = sums->shape[0];
+    uint32_t *lists;
+    AQ_TRY(cpu_scratch((count + clusters + 1) * sizeof *lists, &lists));
+    aq_tensor order = {.home = points->home, .data = lists, .dtype = AQ_U32};
+    aq_tensor offsets = order;
+    offsets.data = lists + count;
+    order.ndim = offsets.ndim = 1;
+    order.shape[0] = count;
+    offsets.shape[0] = clusters + 1;
+    aq_status status;
+    AQ_STEP(cpu_sort_codes(codes, codebook, &order, &offsets));
+    AQ_STEP(cpu_cluster_sums(points, &order, &offsets, draw, sums));
+done:
+    free(lists);
+    return status;
+}
+
 aq_status cpu_cluster_means(const aq_tensor *sums, aq_tensor *entries) {
     size_t dims = entries->shape[1], clusters = entries->shape[0];
     float *means = entries->data;

@@ -178,6 +178,11 @@ typedef struct aq_cluster_draw {
 aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const aq_tensor *offsets,
                           const aq_cluster_draw *draw, aq_tensor *sums);
 
+/* The same sums for the points n with codes[n, codebook] = k, in an order of their own; no lists
+ * are needed. points [N, d], codes U16 [N, M], codes below K, sums F64 [K, 2 d + 1] overwritten. */
+aq_status aq_code_sums(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                       const aq_cluster_draw *draw, aq_tensor *sums);
+
 /* entries[k] = the mean of cluster k, or the point that it drew if it has none. sums as above,
  * entries [K, d] overwritten. */
 aq_status aq_cluster_means(const aq_tensor *sums, aq_tensor *entries);

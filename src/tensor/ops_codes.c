@@ -105,6 +105,17 @@ done:
     return status;
 }
 
+static aq_status check_sums(const char *op, const aq_tensor *points, const aq_cluster_draw *draw,
+                            const aq_tensor *sums) {
+    AQ_REQUIRE(sums->shape[1] == 2 * points->shape[1] + 1, AQ_SHAPE,
+               "%s: sums is [%zu, %zu] for points of %zu values", op, sums->shape[0],
+               sums->shape[1], points->shape[1]);
+    AQ_REQUIRE(draw->first < draw->total && points->shape[0] <= draw->total - draw->first, AQ_SHAPE,
+               "%s: %zu points from number %zu on, of %zu", op, points->shape[0], draw->first,
+               draw->total);
+    return AQ_OK;
+}
+
 aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const aq_tensor *offsets,
                           const aq_cluster_draw *draw, aq_tensor *sums) {
     AQ_CHECK_OPERANDS("cluster_sums", {"points", points, AQ_F32, "nd"},
@@ -113,13 +124,19 @@ aq_status aq_cluster_sums(const aq_tensor *points, const aq_tensor *order, const
     AQ_REQUIRE(offsets->shape[0] == sums->shape[0] + 1, AQ_SHAPE,
                "cluster_sums: offsets is [%zu], expected one more than the sums [%zu, %zu]",
                offsets->shape[0], sums->shape[0], sums->shape[1]);
-    AQ_REQUIRE(sums->shape[1] == 2 * points->shape[1] + 1, AQ_SHAPE,
-               "cluster_sums: sums is [%zu, %zu] for points of %zu values", sums->shape[0],
-               sums->shape[1], points->shape[1]);
-    AQ_REQUIRE(draw->first < draw->total && points->shape[0] <= draw->total - draw->first, AQ_SHAPE,
-               "cluster_sums: %zu points from number %zu on, of %zu", points->shape[0], draw->first,
-               draw->total);
+    AQ_TRY(check_sums("cluster_sums", points, draw, sums));
     return points->home->ops->cluster_sums(points, order, offsets, draw, sums);
+}
+
+aq_status aq_code_sums(const aq_tensor *points, const aq_tensor *codes, int codebook,
+                       const aq_cluster_draw *draw, aq_tensor *sums) {
+    AQ_CHECK_OPERANDS("code_sums", {"points", points, AQ_F32, "nd"}, {"codes", codes, AQ_U16, "nm"},
+                      {"sums", sums, AQ_F64, "kw"});
+    AQ_TRY(check_codebook("code_sums", codes, codebook));
+    AQ_TRY(check_sums("code_sums", points, draw, sums));
+    AQ_REQUIRE(points->shape[0] <= UINT32_MAX, AQ_SHAPE, "code_sums: %zu points, at most %u",
+               points->shape[0], UINT32_MAX);
+    return points->home->ops->code_sums(points, codes, codebook, draw, sums);
 }
 
 aq_status aq_cluster_means(const aq_tensor *sums, aq_tensor *entries) {

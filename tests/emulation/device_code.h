@@ -88,6 +88,14 @@ template <class Value> Value __shfl_xor_sync(unsigned mask, Value value, unsigne
     return __shfl_sync(mask, value, emulated_lane() ^ flipped);
 }
 
+static inline unsigned __ballot_sync(unsigned, bool vote) {
+    unsigned char votes[32];
+    unsigned ballot = 0;
+    emulated_show(&vote, votes, 1);
+    for (unsigned lane = 0; lane < 32; lane++) ballot |= (unsigned)votes[lane] << lane;
+    return ballot;
+}
+
 /* Only one thread runs at a time. */
 template <class Number> Number atomicAdd(Number *sum, Number value) {
     Number old = *sum;
@@ -102,6 +110,11 @@ template <class Number> Number atomicMin(Number *least, Number value) {
 }
 
 /* ---- bits ---- */
+
+/* The lowest bit that is set, counted from 1. */
+static inline int __ffs(unsigned bits) {
+    return __builtin_ffs((int)bits);
+}
 
 static inline unsigned __float_as_uint(float value) {
     unsigned bits;
