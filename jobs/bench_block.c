@@ -25,6 +25,7 @@ static const char *const setting_keys[] = {"quantizer.scheme",
                                            "calibration.length",
                                            "tuning.epochs",
                                            "tuning.batch",
+                                           "tuning.precision",
                                            "run.seed",
                                            "run.backend"};
 
@@ -56,8 +57,9 @@ static const struct argp_option option_list[] = {
     {"seqlen", FIRST_SETTING + 10, "N", 0, "Tokens of a sequence (4096)", 1},
     {"epochs", FIRST_SETTING + 11, "N", 0, "Of block tuning (10)", 1},
     {"batch", FIRST_SETTING + 12, "N", 0, "Sequences of a step of tuning (32)", 1},
-    {"seed", FIRST_SETTING + 13, "N", 0, "Seed of all random numbers (0)", 1},
-    {"backend", FIRST_SETTING + 14, "NAME", 0, "auto, cpu or cuda (auto)", 1},
+    {"precision", FIRST_SETTING + 13, "NAME", 0, "Of its passes on a GPU: half or fast (half)", 1},
+    {"seed", FIRST_SETTING + 14, "N", 0, "Seed of all random numbers (0)", 1},
+    {"backend", FIRST_SETTING + 15, "NAME", 0, "auto, cpu or cuda (auto)", 1},
     {0},
 };
 
@@ -234,7 +236,8 @@ static aq_block_subject subject_of(const block_options *options, const aq_block_
                                 .length = (size_t)config->calibration.length,
                                 .epochs = (int)config->tuning.epochs,
                                 .batch = (int)config->tuning.batch,
-                                .precision = AQ_HALF,
+                                .precision =
+                                    config->tuning.precision == AQ_TUNING_HALF ? AQ_HALF : AQ_FAST,
                                 .repeats = (int)options->repeats,
                                 .full = options->full};
     subject.fit.seed = (uint64_t)config->run.seed;

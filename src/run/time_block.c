@@ -168,6 +168,46 @@ static aq_status time_grams(aq_backend *backend, const aq_block_subject *of, aq_
 
 /* ---- passes and tuning ---- */
 
+typedef struct dense_pass {
+    aq_block block;
+    aq_tape tape;
+    aq_tensor x; /* [length, hidden], the output too */
+    size_t length;
+} dense_pass;
+
+static aq_status run_pass(void *state) {
+    dense_pass *self = state;
+    return aq_block_forward(&self->block, 1, self->length, &self->x, &self->tape, NULL, &self->x);
+}
+
+/* Passes outside of tuning are AQ_FAST, whatever tuning's are. */
+static aq_status time_pass(aq_backend *backend, const aq_block_subject *of, double *seconds) {
+    const aq_model_shape *shape = &of->kind->shape;
+    dense_pass self = {.length = of->length};
+    aq_shape rows = AQ_DIMS(of->length, shape->hidden);
+    aq_status status;
+    AQ_STEP(aq_synthetic_block(backend, shape, of->length, AQ_FAST, &self.block));
+    AQ_STEP(aq_tape_new(shape, 1, of->length, backend, &self.tape));
+    AQ_STEP(aq_synthetic_normal(backend, rows, 1, 0, &self.x));
+    AQ_STEP(aq_time_median(backend, run_pass, &self, of->repeats, seconds));
+done:
+    aq_block_free(&self.block);
+    aq_tape_free(&self.tape);
+    aq_tensor_free(&self.x);
+    return status;
+}
+
+/* Sequences of a measurement: those held out, or all if none are. */
+static double judged(const aq_block_subject *of) {
+    return of->held_out > 0 ? (double)of->held_out : (double)of->sequences;
+}
+
+static void charge_passes(const aq_block_subject *of, double seconds, aq_block_cost *cost) {
+    const aq_work pass = aq_work_forward(&of->kind->shape, of->length);
+    double passes = (double)of->sequences + (double)of->held_out + judged(of);
+    charge(cost, AQ_BLOCK_FORWARD, passes * seconds, &pass, passes);
+}
+
 /* All weights of the block for one that a token's way has: those are timed. */
 static double weights_share(const aq_block_kind *kind) {
     double all = 0, timed = 0;
@@ -186,12 +226,9 @@ static void charge_tuning(const aq_block_subject *of, const aq_tuning_times *tim
     const aq_work back = aq_work_backward(shape, of->length);
     const aq_work decode = aq_work_decode(shape, &of->fit.scheme);
     const aq_work update = aq_work_update(shape, &of->fit.scheme);
-    double all = (double)of->sequences, held_out = (double)of->held_out, epochs = of->epochs;
-    double judged = held_out > 0 ? held_out : all, share = weights_share(of->kind);
+    double all = (double)of->sequences, epochs = of->epochs, share = weights_share(of->kind);
     double steps = epochs * ceil(all / of->batch) * share, decodes = steps + (epochs + 1) * share;
-    double dense = all + held_out + judged;
-    double measured = of->epochs ? epochs * judged + all + judged : 0;
-    charge(cost, AQ_BLOCK_FORWARD, dense * times->forward, &ahead, dense);
+    double measured = (epochs + 1) * judged(of) + all;
     if (!of->epochs) return;
     charge(cost, AQ_BLOCK_TUNING, (epochs * all + measured) * times->forward, &ahead,
            epochs * all + measured);
@@ -206,8 +243,11 @@ aq_status aq_time_block(aq_backend *backend, const aq_block_subject *subject, aq
                                       .precision = subject->precision,
                                       .length = subject->length};
     aq_tuning_times times;
+    double pass = 0;
     aq_block_layers(subject->kind, cost);
     AQ_TRY(check_layers(subject, cost));
+    AQ_TRY(time_pass(backend, subject, &pass));
+    charge_passes(subject, pass, cost);
     AQ_TRY(aq_time_tuning(backend, &tuning, subject->repeats, &times));
     charge_tuning(subject, &times, cost);
     AQ_TRY(time_grams(backend, subject, cost));

@@ -20,7 +20,7 @@ typedef struct aq_block_subject {
     size_t held_out;           /* besides these */
     size_t length;             /* of a sequence, tokens */
     int epochs, batch;
-    aq_precision precision; /* of passes */
+    aq_precision precision; /* of passes in tuning */
     int repeats;            /* of which medians are taken */
     bool full;              /* run all iterations, starts and rounds of a fit */
 } aq_block_subject;
