@@ -1,11 +1,4 @@
-#include "launch.h"
-
-struct nearest_args {
-    const float *points, *entries, *norms;
-    uint16_t *codes; /* of the codebook; `books` apart */
-    size_t count, books;
-    unsigned width, entry_count;
-};
+#include "nearest.h"
 
 constexpr unsigned nearest_threads = 128;
 constexpr unsigned tile_floats = 2048; /* of entries that a block holds in shared memory */
@@ -110,9 +103,22 @@ static aq_status nearest_of_any_width(const cuda_state *state, const nearest_arg
     });
 }
 
+/* Where many entries are compared, few of them are near: then it pays to look twice. */
+static bool entries_are_many(const nearest_args &args) {
+    return args.entry_count >= 512 && args.width <= 16;
+}
+
+aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args) {
+    if (entries_are_many(args)) return cuda_nearest_many(state, args);
+    if (args.width <= 4) return nearest_of_width<4, 8>(state, args);
+    if (args.width <= 8) return nearest_of_width<8, 4>(state, args);
+    if (args.width <= 16) return nearest_of_width<16, 2>(state, args);
+    if (args.width <= 32) return nearest_of_width<32, 2>(state, args);
+    return nearest_of_any_width(state, args);
+}
+
 aq_status cuda_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
                        int codebook, aq_tensor *codes) {
-    const cuda_state *state = cuda_state_of(points);
     nearest_args args = {};
     args.points = cuda_floats(points);
     args.entries = cuda_floats(entries);
@@ -122,9 +128,5 @@ aq_status cuda_nearest(const aq_tensor *points, const aq_tensor *entries, const 
     args.books = codes->shape[1];
     args.width = (unsigned)points->shape[1];
     args.entry_count = (unsigned)entries->shape[0];
-    if (args.width <= 4) return nearest_of_width<4, 8>(state, args);
-    if (args.width <= 8) return nearest_of_width<8, 4>(state, args);
-    if (args.width <= 16) return nearest_of_width<16, 2>(state, args);
-    if (args.width <= 32) return nearest_of_width<32, 2>(state, args);
-    return nearest_of_any_width(state, args);
+    return cuda_nearest_run(cuda_state_of(points), args);
 }

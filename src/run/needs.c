@@ -122,6 +122,15 @@ static size_t list_bytes(const aq_linear_shape *linear, const aq_scheme *scheme)
     return aq_entries_of(scheme) * parts * aq_vector_of(scheme) * sizeof(float);
 }
 
+/* The best of eight columns, four words of 8 bytes a point and split, and the entries' table:
+ * cuda/cuda_nearest_many.cu. */
+static size_t nearest_bytes(size_t points, size_t entries, size_t width) {
+    if (entries < 512 || width > 16) return 0;
+    size_t blocks = (points + 1023) / 1024, chunks = (entries + 511) / 512;
+    size_t splits = larger(least(1024 / blocks, chunks / 4), 1);
+    return splits * points * 32 + chunks * 512 * (width > 8 ? 36 : 20);
+}
+
 /* Sums of runs of vectors, or lists and what making them takes: two keys, a number, and a radix
  * sort's second pair of them, a vector (cuda/cuda_code_sums.cu, cuda_sort.cu). */
 static size_t code_sums_bytes(const aq_linear_shape *linear, const aq_scheme *scheme) {
@@ -145,7 +154,9 @@ static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_linear_shape 
         drawn = larger(drawn + aq_vectors_of(linear, scheme) * sizeof(uint32_t),
                        list_bytes(own, scheme));
     size_t start = (vectors + entries) * sizeof(uint32_t) + drawn;
-    size_t iteration = cuda ? code_sums_bytes(own, scheme) : 0;
+    size_t iteration = cuda ? larger(nearest_bytes(vectors, entries, aq_vector_of(scheme)),
+                                     code_sums_bytes(own, scheme))
+                            : 0;
     return kept + larger(start, iteration);
 }
 
