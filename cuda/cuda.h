@@ -117,6 +117,8 @@ aq_status cuda_coded_grad(const aq_coded *coded, const aq_tensor *orders, const 
 aq_status cuda_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
                               const aq_tensor *offsets, const aq_tensor *gram, aq_tensor *diagonal);
 aq_status cuda_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
+aq_status cuda_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                                const aq_tensor *fixed, aq_tensor *gradient);
 aq_status cuda_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
 aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                          aq_tensor *first, aq_tensor *second, aq_tensor *largest);

@@ -164,6 +164,7 @@ static const aq_ops cuda_ops = {
     .coded_grad = cuda_coded_grad,
     .coded_diagonal = cuda_coded_diagonal,
     .scales_step = cuda_scales_step,
+    .gradient_rescale = cuda_gradient_rescale,
     .conjugate_step = cuda_conjugate_step,
     .adam_step = cuda_adam_step,
     .search_groups = cuda_search_groups,

@@ -13,6 +13,27 @@ aq_status cuda_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures,
     });
 }
 
+/* One block a row group. */
+static __global__ void rescale_kernel(const float *before, const float *after, size_t span,
+                                      const float *fixed, float *gradient) {
+    size_t row = blockIdx.x;
+    if (before[row] == after[row]) return;
+    float factor = after[row] / before[row];
+    for (size_t i = row * span + threadIdx.x; i < (row + 1) * span; i += blockDim.x)
+        gradient[i] = factor * gradient[i] + (factor - 1) * fixed[i];
+}
+
+aq_status cuda_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                                const aq_tensor *fixed, aq_tensor *gradient) {
+    size_t rows = before->shape[0];
+    AQ_REQUIRE(rows <= 0x7fffffff, AQ_UNSUPPORTED, "a gradient of %zu row groups", rows);
+    rescale_kernel<<<(unsigned)rows, cuda_threads, 0, cuda_state_of(gradient)->stream>>>(
+        cuda_floats(before), cuda_floats(after), aq_tensor_count(gradient) / rows,
+        cuda_floats(fixed), cuda_floats(gradient));
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
+}
+
 /* ---- conjugate gradients ---- */
 
 struct conjugate_view {

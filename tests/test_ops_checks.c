@@ -141,6 +141,10 @@ static void solvers_need_equal_counts(void) {
                           .direction = x,
                           .numbers = zeros(AQ_F64, AQ_DIMS(2))};
     AQ_CHECK_FAILS(aq_scales_step(x, y, x), AQ_SHAPE, "curvatures is [6]");
+    aq_tensor *wide = zeros(AQ_F32, AQ_DIMS(10, 3)), *narrow = zeros(AQ_F32, AQ_DIMS(10, 2));
+    AQ_CHECK_FAILS(aq_gradient_rescale(x, y, wide, wide), AQ_SHAPE, "after is [6]");
+    AQ_CHECK_FAILS(aq_gradient_rescale(x, x, narrow, wide), AQ_SHAPE, "fixed is [10, 2]");
+    AQ_CHECK_FAILS(aq_gradient_rescale(y, y, wide, wide), AQ_SHAPE, "do not divide");
     AQ_CHECK_FAILS(aq_conjugate_step(&state, y), AQ_SHAPE, "product is [6]");
     AQ_CHECK_FAILS(aq_conjugate_step(&state, NULL), AQ_SHAPE, "2 numbers, expected 3");
     state.residual = y;

@@ -150,9 +150,27 @@ static void scales_take_newtons_step_or_stay(void) {
     aq_tensor_free(&slope), aq_tensor_free(&curvature), aq_tensor_free(&scales);
 }
 
+/* 3 row groups of 2 lines of 4 columns. */
+static void a_gradient_follows_its_scales(void) {
+    const float before[3] = {2, 4, AQ_ZERO_SCALE}, after[3] = {3, 2, AQ_ZERO_SCALE};
+    aq_tensor old = aq_test_tensor(AQ_F32, AQ_DIMS(3), before);
+    aq_tensor new = aq_test_tensor(AQ_F32, AQ_DIMS(3), after);
+    aq_tensor gradient = aq_test_normal(AQ_DIMS(6, 4), 1), fixed = aq_test_normal(AQ_DIMS(6, 4), 2);
+    double *expected = reference_values(&gradient), *constant = reference_values(&fixed);
+    for (size_t i = 0; i < 16; i++) {
+        double factor = i < 8 ? 1.5 : 0.5;
+        expected[i] = factor * expected[i] + (factor - 1) * constant[i];
+    }
+    AQ_CHECK(aq_gradient_rescale(&old, &new, &fixed, &gradient));
+    reference_check(&gradient, expected, 1e-6);
+    free(constant);
+    aq_tensor_free(&old), aq_tensor_free(&new), aq_tensor_free(&gradient), aq_tensor_free(&fixed);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(conjugate_gradients_solve_a_system), AQ_CASE(a_step_follows_its_formula),
-        AQ_CASE(without_curvature_nothing_moves), AQ_CASE(scales_take_newtons_step_or_stay)};
+        AQ_CASE(without_curvature_nothing_moves), AQ_CASE(scales_take_newtons_step_or_stay),
+        AQ_CASE(a_gradient_follows_its_scales)};
     return aq_test_backend_main("ops: solver", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -7,8 +7,9 @@
  * is what makes entries with many vectors and with few converge alike, ten steps do where two
  * hundred without it do not.
  *
- * The first residual comes from a float32 product; those of the steps are AQ_FAST, because an error
- * in them is relative to the step, not to the weight.
+ * A round begins with the one float32 product that it takes, D H; scales and the first residual
+ * follow from it and from W H, which stays the same for a layer. Products of the steps are AQ_FAST,
+ * because an error in them is relative to the step, not to the weight.
  */
 #ifndef AQ_QUANT_CODEBOOK_CG_H
 #define AQ_QUANT_CODEBOOK_CG_H
@@ -21,10 +22,11 @@
 enum { AQ_CG_STEPS = 30 };
 #define AQ_CG_TOLERANCE 1e-6
 
-/* Precise and fast products of a round besides the steps'. */
-enum { AQ_CG_PRECISE_PRODUCTS = 2, AQ_CG_FAST_PRODUCTS = 1 };
+/* Products of a round besides the steps': precise ones. */
+enum { AQ_CG_PRODUCTS = 1 };
 
-aq_status aq_cg_state_new(const aq_codebook_solver *solver, aq_cg_state *state);
+/* Takes a product. solver->cg, the rest of *solver being made. */
+aq_status aq_cg_state_new(aq_codebook_solver *solver);
 void aq_cg_state_free(aq_cg_state *state);
 
 /* One round for `part`, the member's own rows of a coded weight whose codes solver->index lists.

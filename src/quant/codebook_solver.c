@@ -13,7 +13,7 @@ static aq_status new_gradients(const aq_coded *coded, aq_codebook_solver *solver
 }
 
 static aq_status new_memory(const aq_coded *part, aq_codebook_solver *solver) {
-    if (solver->kind == AQ_SOLVER_CG) return aq_cg_state_new(solver, &solver->cg);
+    if (solver->kind == AQ_SOLVER_CG) return aq_cg_state_new(solver);
     AQ_TRY(aq_moments_new(&part->codebooks, true, &solver->codebooks));
     return aq_moments_new(&part->scales, true, &solver->scales);
 }

@@ -20,8 +20,9 @@ typedef enum aq_solver_kind { AQ_SOLVER_CG, AQ_SOLVER_ADAM } aq_solver_kind;
 /* What conjugate gradients keep during a run; F32 of the codebooks' shape unless said. */
 typedef struct aq_cg_state {
     aq_tensor diagonal, residual, direction;
-    aq_tensor curvatures; /* F32 [own row groups] */
-    aq_tensor numbers;    /* F64 [3] */
+    aq_tensor fixed;              /* of own rows: 2 W H / out */
+    aq_tensor curvatures, scales; /* F32 [own row groups]; scales before a round */
+    aq_tensor numbers;            /* F64 [3] */
 } aq_cg_state;
 
 typedef struct aq_codebook_solver {

@@ -94,8 +94,8 @@ static double rounds_of(const aq_config *config) {
 static double phase_codebooks(const work *of) {
     bool adam = of->config->quantizer.solver == AQ_SOLVER_ADAM;
     double steps = (double)of->config->quantizer.adam_steps, flops = 0;
-    double fast = adam ? 0 : usual_steps + AQ_CG_FAST_PRODUCTS;
-    double precise = adam ? steps : AQ_CG_PRECISE_PRODUCTS;
+    double fast = adam ? 0 : usual_steps;
+    double precise = adam ? steps : AQ_CG_PRODUCTS;
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         double in = (double)of->shape->linears[l].in, out = (double)of->shape->linears[l].out;
         flops += 2 * out * in * in / of->team;

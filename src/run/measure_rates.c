@@ -201,11 +201,10 @@ static aq_status measure_codebooks(aq_backend *backend, aq_rates *rates) {
     double flops = 2.0 * (double)width * (double)width * (double)width;
     double least, most, precise, few, many;
     AQ_TRY(time_rounds(backend, &small, &least, &precise, &few));
-    rates->codebooks_step = least / (few + AQ_CG_FAST_PRODUCTS + AQ_CG_PRECISE_PRODUCTS);
+    rates->codebooks_step = least / (few + AQ_CG_PRODUCTS);
     AQ_TRY(time_rounds(backend, &large, &most, &precise, &many));
     rates->precise_flops = flops / precise;
-    many += AQ_CG_FAST_PRODUCTS;
-    most -= AQ_CG_PRECISE_PRODUCTS * precise;
+    most -= AQ_CG_PRODUCTS * precise;
     rates->codebooks_flops = rate_of(many * flops, most, many, rates->codebooks_step);
     return AQ_OK;
 }

@@ -160,14 +160,15 @@ static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_linear_shape 
     return kept + larger(start, iteration);
 }
 
-/* A gradient and three moments of it, or a diagonal, a residual and a direction, which scales
- * lack. */
+/* A gradient and three moments of it; or three tensors like codebooks and two like scales, and W H.
+ */
 static size_t solver_bytes(const aq_linear_shape *linear, const aq_config *config) {
     const aq_scheme *scheme = &config->quantizer.scheme;
+    bool cg = config->quantizer.solver == AQ_SOLVER_CG;
     size_t learned = 4 * aq_learned_bytes(linear, scheme);
-    if (config->quantizer.solver == AQ_SOLVER_CG)
-        learned -= 2 * linear->out / (size_t)scheme->out_group * sizeof(float);
-    return 2 * aq_linear_weights(linear) * sizeof(float) + learned + index_bytes(linear, scheme);
+    if (cg) learned -= linear->out / (size_t)scheme->out_group * sizeof(float);
+    return (cg ? 3 : 2) * aq_linear_weights(linear) * sizeof(float) + learned +
+           index_bytes(linear, scheme);
 }
 
 /* ---- code search ---- */

@@ -115,6 +115,8 @@ aq_status cpu_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
 
 /* ---- cpu_solve.c ---- */
 aq_status cpu_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
+aq_status cpu_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                               const aq_tensor *fixed, aq_tensor *gradient);
 aq_status cpu_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
 
 /* ---- cpu_search.c: one group of a run ---- */

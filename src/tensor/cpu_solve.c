@@ -14,6 +14,21 @@ aq_status cpu_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, 
     return AQ_OK;
 }
 
+aq_status cpu_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                               const aq_tensor *fixed, aq_tensor *gradient) {
+    size_t rows = before->shape[0], span = aq_tensor_count(gradient) / rows;
+    const float *old = before->data, *new = after->data, *constant = fixed->data;
+    float *values = gradient->data;
+#pragma omp parallel for num_threads(cpu_threads(gradient))
+    for (size_t r = 0; r < rows; r++) {
+        if (new[r] == old[r]) continue;
+        float factor = new[r] / old[r];
+        for (size_t i = r * span; i < (r + 1) * span; i++)
+            values[i] = factor * values[i] + (factor - 1) * constant[i];
+    }
+    return AQ_OK;
+}
+
 enum { CHUNK = 4096 }; /* elements whose sums are added by one thread */
 
 /* What one thread does with a run of elements. */

@@ -236,6 +236,12 @@ aq_status aq_coded_diagonal(const aq_coded *coded, const aq_tensor *orders,
  * step ends at or below AQ_ZERO_SCALE or is not finite. All F32 [rows]. */
 aq_status aq_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, aq_tensor *scales);
 
+/* The gradient 2 (Q - W) H / out after scales have changed from `before` to `after`, without a
+ * product: with f = after[r] / before[r] a row becomes f gradient + (f - 1) fixed, fixed = 2 W H /
+ * out. Rows whose scale stays keep their bits. gradient, fixed [out, in], scales [rows]. */
+aq_status aq_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                              const aq_tensor *fixed, aq_tensor *gradient);
+
 /* Conjugate gradients for A x = b (Hestenes and Stiefel 1952), A symmetric without negative
  * eigenvalues, preconditioned by its diagonal. All F32 of equal counts but numbers. */
 typedef struct aq_conjugate {

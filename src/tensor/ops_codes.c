@@ -206,6 +206,15 @@ aq_status aq_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures, a
     return scales->home->ops->scales_step(slopes, curvatures, scales);
 }
 
+aq_status aq_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
+                              const aq_tensor *fixed, aq_tensor *gradient) {
+    AQ_TRY(check_row_groups("gradient_rescale", gradient, before));
+    AQ_CHECK_OPERANDS("gradient_rescale", {"before", before, AQ_F32, "r"},
+                      {"after", after, AQ_F32, "r"}, {"fixed", fixed, AQ_F32, "oi"},
+                      {"gradient", gradient, AQ_F32, "oi"});
+    return gradient->home->ops->gradient_rescale(before, after, fixed, gradient);
+}
+
 aq_status aq_conjugate_step(const aq_conjugate *state, const aq_tensor *product) {
     const aq_operand base = {"diagonal", state->diagonal, AQ_F32, NULL};
     const aq_operand others[] = {{"solution", state->solution, AQ_F32, NULL},
