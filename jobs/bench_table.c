@@ -56,7 +56,7 @@ void aq_bench_print_row(const aq_bench_row *row, const aq_machine *machine) {
 void aq_bench_print_peak(aq_backend *backend) {
     size_t bytes;
     if (aq_backend_peak(backend, &bytes) == AQ_OK)
-        printf("peak memory: %.2f GB of the backend's\n", 1e-9 * (double)bytes);
+        printf("peak memory: %.1f MB of the backend's\n", 1e-6 * (double)bytes);
 }
 
 json_t *aq_bench_peak_json(aq_backend *backend) {

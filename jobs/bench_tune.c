@@ -20,7 +20,8 @@ typedef struct tune_options {
 } tune_options;
 
 static const struct argp_option option_list[] = {
-    {"shape", OPTION_SHAPE, "NAME", 0, "Of the block: llama-2-7b or llama-2-70b", 0},
+    {"shape", OPTION_SHAPE, "NAME", 0, "Of the block: llama-2-7b, llama-2-70b or HIDDENxFFNxHEADS",
+     0},
     {"seqlen", OPTION_LENGTH, "N", 0, "Tokens of the sequence (4096)", 0},
     {"scheme", OPTION_SCHEME, "MxB", 0, "Codebooks x bits of a code (2x8)", 0},
     {"repeat", OPTION_REPEAT, "N", 0, "Take the median of N times (5)", 0},
@@ -116,13 +117,15 @@ static aq_status run(const tune_options *options, const aq_model_shape *shape, a
 }
 
 static aq_status bench_tune(const tune_options *options) {
-    aq_model_shape shape;
+    aq_block_kind kind;
     aq_backend *backend;
     tune_result result;
     AQ_REQUIRE(options->shape, AQ_INVALID, "bench tune: --shape NAME is missing");
-    AQ_TRY(aq_synthetic_shape(options->shape, &shape));
+    AQ_TRY(aq_synthetic_kind(options->shape, &kind));
+    AQ_REQUIRE(kind.experts == 1, AQ_INVALID,
+               "bench tune: %s has experts, which are timed by bench block only", options->shape);
     AQ_TRY(aq_bench_open(options->config.run.backend, &result.machine, &backend));
-    aq_status status = run(options, &shape, backend, &result);
+    aq_status status = run(options, &kind.shape, backend, &result);
     aq_backend_close(backend);
     return status;
 }

@@ -80,17 +80,6 @@ static void equal_seeds_make_equal_layers(void) {
     }
 }
 
-static void shapes_have_their_models_weights(void) {
-    aq_model_shape shape;
-    double weights = 0;
-    AQ_CHECK(aq_synthetic_shape("llama-2-70b", &shape));
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        weights += (double)shape.linears[l].out * (double)shape.linears[l].in;
-    CU_ASSERT_EQUAL(weights, 2 * 8192.0 * 8192 + 2 * 1024.0 * 8192 + 3 * 8192.0 * 28672);
-    CU_ASSERT_EQUAL(shape.blocks, 80);
-    AQ_CHECK_FAILS(aq_synthetic_shape("llama", &shape), AQ_INVALID, "llama-2-7b, llama-2-70b");
-}
-
 static void a_layers_times_come_with_its_counts(void) {
     const aq_fit_settings settings = {.scheme = {2, 4, 8, 1},
                                       .beam = 1,
@@ -141,7 +130,6 @@ int main(int argc, char **argv) {
         AQ_CASE(the_gram_matrix_has_the_eigenvalues_one_over_k),
         AQ_CASE(one_column_in_a_hundred_is_wide_and_rows_differ_in_size),
         AQ_CASE(equal_seeds_make_equal_layers),
-        AQ_CASE(shapes_have_their_models_weights),
         AQ_CASE(a_layers_times_come_with_its_counts),
         AQ_CASE(the_steps_of_tuning_are_timed_apart),
         AQ_CASE(a_machines_rates_are_measured),

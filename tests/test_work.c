@@ -40,8 +40,9 @@ static void a_codebook_step_is_one_product(void) {
 }
 
 static void passes_multiply_every_weight_with_every_token(void) {
-    aq_model_shape shape;
-    CU_ASSERT_EQUAL_FATAL(aq_synthetic_shape("llama-2-7b", &shape), AQ_OK);
+    aq_block_kind kind;
+    CU_ASSERT_EQUAL_FATAL(aq_synthetic_kind("llama-2-7b", &kind), AQ_OK);
+    const aq_model_shape shape = kind.shape;
     double weights = 4 * 4096.0 * 4096 + 3 * 4096.0 * 11008, pairs = 4096.0 * 4096 * 4096;
     aq_work ahead = aq_work_forward(&shape, 4096), back = aq_work_backward(&shape, 4096);
     CU_ASSERT_TRUE(near(ahead.halves, 2 * weights * 4096 + 2 * pairs));

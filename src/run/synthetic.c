@@ -187,13 +187,6 @@ aq_status aq_synthetic_kind(const char *name, aq_block_kind *kind) {
     return AQ_OK;
 }
 
-aq_status aq_synthetic_shape(const char *name, aq_model_shape *shape) {
-    aq_block_kind kind;
-    AQ_TRY(aq_synthetic_kind(name, &kind));
-    *shape = kind.shape;
-    return AQ_OK;
-}
-
 /* ---- a block ---- */
 
 static aq_status make_turns(aq_backend *backend, const aq_model_shape *shape, size_t length,

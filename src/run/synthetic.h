@@ -31,9 +31,6 @@ typedef struct aq_block_kind {
  * one dense block by its sizes, "64x128x4": hidden x ffn x heads. INVALID listing them. */
 aq_status aq_synthetic_kind(const char *name, aq_block_kind *kind);
 
-/* Its shape alone. */
-aq_status aq_synthetic_shape(const char *name, aq_model_shape *shape);
-
 /* A shape like Llama's. */
 void aq_synthetic_llama(size_t hidden, size_t ffn, size_t heads, size_t kv_heads, size_t blocks,
                         aq_model_shape *shape);

@@ -226,6 +226,10 @@ fails '--repeat: expected an integer from 1' bench layer --shape 64x128 --repeat
 fails 'NAME is missing' bench tune
 fails 'expected one of llama-2-7b, llama-2-70b' bench tune --shape gpt
 fails '--seqlen: expected an integer' bench tune --shape llama-2-7b --seqlen one
+fails 'has experts' bench tune --shape mixtral-8x7b
+tune=(bench tune --shape 64x128x4 --seqlen 16 --scheme 2x4 --backend cpu)
+succeeds '^forward \+ backward .* FLOP .*%$' "${tune[@]}"
+succeeds '^\{"shape": "64x128x4", "seqlen": 16, "machine": \{.*"phase": "update, once a step", .*"peak_memory": [0-9]+\}$' "${tune[@]}" --json
 fails 'NAME is missing' bench block
 fails 'mixtral-8x7b' bench block --shape gpt
 fails 'HIDDENxFFNxHEADS' bench block --shape 64x128x5
