@@ -9,15 +9,6 @@
 constexpr unsigned least_entries = minima_chunk * minima_step; /* of a large codebook */
 constexpr unsigned large_threads = 128;
 
-/* What passes between the launches of a run. */
-struct large_args {
-    float *window;   /* [rows, beam, o, columns]: residuals in the run's columns */
-    float *points;   /* [rows * beam, width]: 2 v / s of the hypotheses */
-    float *minima;   /* [rows * beam, chunks]: least n(e) + e . point */
-    uint32_t *table; /* of all codebooks' entries */
-    unsigned chunks; /* of a codebook */
-};
-
 /* ---- a row between two searches ---- */
 
 static __device__ void load_window(const search_args &args, const large_args &large, size_t row,
@@ -135,8 +126,7 @@ static __device__ void choose_proposals(const search_args &args, const large_arg
 
 /* ---- a run ---- */
 
-/* One block a row group: takes the proposals of codebook number `place` of the run (steps times
- * codebooks; -1: none yet), and makes the points of the next one. */
+/* One block a row group; see search_single_place, which does the same for one hypothesis. */
 template <unsigned Width>
 __global__ void large_kernel(search_args args, large_args large, int place) {
     extern __shared__ __align__(16) float shared[];
@@ -181,19 +171,26 @@ static aq_status find_minima(const cuda_state *state, const search_args &args,
 }
 
 template <unsigned Width>
-static aq_status search_places(const cuda_state *state, const search_args &args,
-                               const large_args &large) {
+static aq_status run_large(const cuda_state *state, const search_args &args,
+                           const large_args &large, int place) {
     size_t bytes = search_memory::bytes(args);
     if (bytes > search_granted)
         CUDA_TRY(cudaFuncSetAttribute(large_kernel<Width>,
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    for (int place = -1; place < (int)(args.steps * args.books); place++) {
-        if (place >= 0) AQ_TRY(find_minima(state, args, large, (unsigned)place));
-        large_kernel<Width>
-            <<<(unsigned)args.rows, large_threads, bytes, state->stream>>>(args, large, place);
-        CUDA_TRY(cudaGetLastError());
-    }
+    large_kernel<Width>
+        <<<(unsigned)args.rows, large_threads, bytes, state->stream>>>(args, large, place);
+    CUDA_TRY(cudaGetLastError());
     return AQ_OK;
+}
+
+static aq_status search_place(const cuda_state *state, const search_args &args,
+                              const large_args &large, int place) {
+    if (place >= 0) AQ_TRY(find_minima(state, args, large, (unsigned)place));
+    if (search_is_single(args)) return search_single_place(state, args, large, place);
+    bool aligned = reinterpret_cast<uintptr_t>(args.codebooks) % sizeof(float4) == 0;
+    if (aligned && args.width == 8) return run_large<8>(state, args, large, place);
+    if (aligned && args.width == 16) return run_large<16>(state, args, large, place);
+    return run_large<0>(state, args, large, place);
 }
 
 bool search_is_large(const search_args &args) {
@@ -210,8 +207,7 @@ aq_status search_large(const cuda_state *state, const search_args &args) {
     AQ_TRY(minima.take(hypotheses * large.chunks, &large.minima));
     AQ_TRY(table.take(minima_table_words(entries, args.width), &large.table));
     AQ_TRY(minima_table(state, args.codebooks, entries, args.width, large.table));
-    bool aligned = reinterpret_cast<uintptr_t>(args.codebooks) % sizeof(float4) == 0;
-    if (aligned && args.width == 8) return search_places<8>(state, args, large);
-    if (aligned && args.width == 16) return search_places<16>(state, args, large);
-    return search_places<0>(state, args, large);
+    for (int place = -1; place < (int)(args.steps * args.books); place++)
+        AQ_TRY(search_place(state, args, large, place));
+    return AQ_OK;
 }

@@ -5,6 +5,7 @@
  * one with (y2, y2), the first begun from the entry's norm. Eight elements at a time ("eights"). */
 
 constexpr unsigned minima_warps = 4;
+constexpr size_t enough_blocks = 512;
 constexpr unsigned tile_words = 64; /* of 8 entries' 8 elements: first parts, then second parts */
 
 static unsigned eights_of(unsigned width) {
@@ -83,6 +84,33 @@ static __device__ void load_points(const minima_args &args, size_t first,
     }
 }
 
+constexpr unsigned together = 4; /* tiles whose products do not wait for each other */
+
+template <unsigned Eights>
+static __device__ inline void
+compare_tiles(const uint32_t (*points)[Eights][4], const uint32_t (&first)[Eights],
+              const uint32_t (&second)[Eights], const float (&start)[4], float (*least)[2]) {
+    float score[together][4];
+    for (unsigned eight = 0; eight < Eights; eight++) {
+        const uint32_t b1[2] = {first[eight], first[eight]};
+        const uint32_t b2[2] = {second[eight], second[eight]};
+#pragma unroll
+        for (unsigned p = 0; p < together; p++)
+            if (eight == 0)
+                cuda_mma_bf16(score[p], points[p][eight], b1, start);
+            else
+                cuda_mma_bf16(score[p], points[p][eight], b1, score[p]);
+#pragma unroll
+        for (unsigned p = 0; p < together; p++)
+            cuda_mma_bf16(score[p], points[p][eight], b2, score[p]);
+    }
+#pragma unroll
+    for (unsigned p = 0; p < together; p++) {
+        least[p][0] = fminf(least[p][0], fminf(score[p][0], score[p][1]));
+        least[p][1] = fminf(least[p][1], fminf(score[p][2], score[p][3]));
+    }
+}
+
 /* least[tile][half]: over the lane's columns, for row lane / 4 + 8 half of the tile. */
 template <unsigned Tiles, unsigned Eights>
 static __device__ void search_chunk(const table_chunk<Eights> &chunk,
@@ -100,18 +128,10 @@ static __device__ void search_chunk(const table_chunk<Eights> &chunk,
         }
         const float *norms = chunk.norms + tile * 8 + lane % 4 * 2;
         const float n0 = norms[0], n1 = norms[1];
+        const float start[4] = {n0, n1, n0, n1};
 #pragma unroll
-        for (unsigned p = 0; p < Tiles; p++) {
-            float score[4] = {n0, n1, n0, n1};
-            for (unsigned eight = 0; eight < Eights; eight++) {
-                const uint32_t b1[2] = {first[eight], first[eight]};
-                const uint32_t b2[2] = {second[eight], second[eight]};
-                cuda_mma_bf16(score, points[p][eight], b1, score);
-                cuda_mma_bf16(score, points[p][eight], b2, score);
-            }
-            least[p][0] = fminf(least[p][0], fminf(score[0], score[1]));
-            least[p][1] = fminf(least[p][1], fminf(score[2], score[3]));
-        }
+        for (unsigned p = 0; p < Tiles; p += together)
+            compare_tiles<Eights>(points + p, first, second, start, least + p);
     }
 }
 
@@ -121,7 +141,7 @@ static __device__ inline float quad_least(float value) {
     return fminf(value, __shfl_xor_sync(cuda_whole_warp, value, 2));
 }
 
-/* A block treats minima_step chunks one by one while the next one comes into shared memory; its
+/* A block treats some chunks one by one while the next one comes into shared memory; its
  * warps have Tiles tiles of points each. */
 template <unsigned Tiles, unsigned Eights>
 __global__ void __launch_bounds__(minima_warps * 32) minima_kernel(minima_args args) {
@@ -129,15 +149,16 @@ __global__ void __launch_bounds__(minima_warps * 32) minima_kernel(minima_args a
     __shared__ __align__(16) table_chunk<Eights> chunks[2];
     __shared__ float found[block_points][minima_step];
     uint32_t points[Tiles][Eights][4];
+    unsigned count = args.chunks / gridDim.y; /* up to minima_step */
     unsigned own = threadIdx.x / 32 * (Tiles * 16), row = threadIdx.x % 32 / 4;
     size_t first = (size_t)blockIdx.x * block_points;
-    unsigned begin = blockIdx.y * minima_step;
+    unsigned begin = blockIdx.y * count;
     load_points<Tiles, Eights>(args, first + own, points);
     load_chunk<Eights>(args, begin, &chunks[0]);
-    for (unsigned c = 0; c < minima_step; c++) {
+    for (unsigned c = 0; c < count; c++) {
         cuda_copies_wait();
         __syncthreads();
-        if (c + 1 < minima_step) load_chunk<Eights>(args, begin + c + 1, &chunks[(c + 1) % 2]);
+        if (c + 1 < count) load_chunk<Eights>(args, begin + c + 1, &chunks[(c + 1) % 2]);
         float least[Tiles][2];
         search_chunk<Tiles, Eights>(chunks[c % 2], points, least);
         for (unsigned i = 0; i < 2 * Tiles; i++) {
@@ -146,11 +167,10 @@ __global__ void __launch_bounds__(minima_warps * 32) minima_kernel(minima_args a
         }
     }
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < block_points * minima_step; i += minima_warps * 32) {
-        size_t n = first + i / minima_step;
+    for (unsigned i = threadIdx.x; i < block_points * count; i += minima_warps * 32) {
+        size_t n = first + i / count;
         if (n < args.count)
-            args.minima[n * args.chunks + begin + i % minima_step] =
-                found[i / minima_step][i % minima_step];
+            args.minima[n * args.chunks + begin + i % count] = found[i / count][i % count];
     }
 }
 
@@ -160,7 +180,9 @@ static aq_status run_minima(const cuda_state *state, const minima_args &args) {
     size_t blocks = (args.count + block_points - 1) / block_points;
     AQ_REQUIRE(blocks <= 0x7fffffff, AQ_UNSUPPORTED, "a code search over %zu hypotheses",
                args.count);
-    dim3 grid((unsigned)blocks, args.chunks / minima_step);
+    unsigned step = minima_step; /* halved until there is a block for every warp scheduler */
+    while (step > 1 && blocks * (args.chunks / step) < enough_blocks) step /= 2;
+    dim3 grid((unsigned)blocks, args.chunks / step);
     minima_kernel<Tiles, Eights><<<grid, minima_warps * 32, 0, state->stream>>>(args);
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
@@ -169,6 +191,6 @@ static aq_status run_minima(const cuda_state *state, const minima_args &args) {
 /* Few points: fewer a block, so that they fill the device. */
 aq_status minima_find(const cuda_state *state, const minima_args &args) {
     constexpr size_t few = 2048;
-    if (eights_of(args.width) == 2) return run_minima<2, 2>(state, args);
-    return args.count < few ? run_minima<2, 1>(state, args) : run_minima<8, 1>(state, args);
+    if (eights_of(args.width) == 2) return run_minima<4, 2>(state, args);
+    return args.count < few ? run_minima<4, 1>(state, args) : run_minima<8, 1>(state, args);
 }

@@ -154,11 +154,28 @@ static __device__ inline uint64_t block_least(uint64_t key) {
     return key;
 }
 
-/* ---- runs over large codebooks (cuda_search_large.cu) ---- */
+/* ---- ways for some searches ---- */
 
-/* Whether there is a way of their own for them. */
+/* What passes between the launches of a run over large codebooks (cuda_search_large.cu). A run has
+ * steps * M places, in each of which one codebook of one group is searched. */
+struct large_args {
+    float *window;   /* [rows, beam, o, columns]: residuals in the run's columns */
+    float *points;   /* [rows * beam, width]: 2 v / s of the hypotheses */
+    float *minima;   /* [rows * beam, chunks]: least n(e) + e . point */
+    uint32_t *table; /* of all codebooks' entries: minima_table */
+    unsigned chunks; /* of a codebook */
+};
+
 bool search_is_large(const search_args &args);
-
 aq_status search_large(const cuda_state *state, const search_args &args);
+
+/* One hypothesis, lines of one group: a warp a row (cuda_search_single.cu). */
+bool search_is_single(const search_args &args);
+aq_status search_single(const cuda_state *state, const search_args &args);
+
+/* The rows between two places of large codebooks: takes what place `place` found (-1: nothing yet)
+ * and makes the points of the next one. */
+aq_status search_single_place(const cuda_state *state, const search_args &args,
+                              const large_args &large, int place);
 
 #endif

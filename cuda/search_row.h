@@ -63,7 +63,7 @@ struct search_memory {
 };
 
 /* The row as it stands before the run. */
-static __device__ void load_row(const search_args &args, size_t row, search_memory &memory) {
+static __device__ inline void load_row(const search_args &args, size_t row, search_memory &memory) {
     for (unsigned i = threadIdx.x; i < args.beam * args.lines * args.columns; i += blockDim.x) {
         unsigned l = i % args.columns, line = i / args.columns % args.lines;
         unsigned h = i / args.columns / args.lines;
@@ -80,8 +80,8 @@ static __device__ void load_row(const search_args &args, size_t row, search_memo
 }
 
 /* All hypotheses have the codes of before the pass. */
-static __device__ void begin_step(const search_args &args, unsigned step, size_t row,
-                                  search_memory &memory) {
+static __device__ inline void begin_step(const search_args &args, unsigned step, size_t row,
+                                         search_memory &memory) {
     const uint16_t *codes = args.codes + (row * args.groups + args.group[step]) * args.books;
     for (unsigned m = threadIdx.x; m < args.books; m += blockDim.x) memory.first[m] = codes[m];
     for (unsigned i = threadIdx.x; i < args.beam * args.books; i += blockDim.x)
@@ -92,8 +92,8 @@ static __device__ void begin_step(const search_args &args, unsigned step, size_t
 }
 
 /* Pulls of the living hypotheses for codebook m. */
-static __device__ void prepare_pulls(const search_args &args, unsigned step, size_t row, unsigned m,
-                                     search_memory &memory) {
+static __device__ inline void prepare_pulls(const search_args &args, unsigned step, size_t row,
+                                            unsigned m, search_memory &memory) {
     const hypotheses &now = memory.now;
     for (unsigned i = threadIdx.x; i < args.beam * args.width; i += blockDim.x) {
         const uint16_t *codes = now.codes + i / args.width * args.books;
@@ -123,7 +123,8 @@ static __device__ void prepare_present(const search_args &args, unsigned step, s
 }
 
 /* Makes the taken proposals the hypotheses. Ends with them visible to all. */
-static __device__ void adopt_proposals(const search_args &args, unsigned m, search_memory &memory) {
+static __device__ inline void adopt_proposals(const search_args &args, unsigned m,
+                                              search_memory &memory) {
     for (unsigned i = threadIdx.x; i < args.beam * args.books; i += blockDim.x) {
         uint64_t key = memory.taken[i / args.books];
         unsigned book = i % args.books;
@@ -146,8 +147,8 @@ static __device__ void adopt_proposals(const search_args &args, unsigned m, sear
 }
 
 /* The step's place of the history. */
-static __device__ void store_step(const search_args &args, unsigned step, size_t row,
-                                  const search_memory &memory) {
+static __device__ inline void store_step(const search_args &args, unsigned step, size_t row,
+                                         const search_memory &memory) {
     size_t place = (step * args.rows + row) * args.beam;
     for (unsigned h = threadIdx.x; h < args.beam; h += blockDim.x)
         args.ancestors[place + h] = memory.now.ancestors[h];
@@ -174,8 +175,8 @@ static __device__ inline void move_element(const search_args &args, unsigned ste
 }
 
 /* The residuals and changes that go with the step's hypotheses. */
-static __device__ void end_step(const search_args &args, unsigned step, size_t row,
-                                search_memory &memory) {
+static __device__ inline void end_step(const search_args &args, unsigned step, size_t row,
+                                       search_memory &memory) {
     for (unsigned i = threadIdx.x; i < args.beam * args.width; i += blockDim.x)
         memory.offsets[i] = search_change(args, row, memory.now.codes + i / args.width * args.books,
                                           memory.first, i % args.width);
@@ -194,7 +195,8 @@ static __device__ void end_step(const search_args &args, unsigned step, size_t r
 }
 
 /* What the run leaves. */
-static __device__ void store_row(const search_args &args, size_t row, const search_memory &memory) {
+static __device__ inline void store_row(const search_args &args, size_t row,
+                                        const search_memory &memory) {
     unsigned size = args.lines * args.columns;
     for (unsigned h = threadIdx.x; h < args.beam; h += blockDim.x) {
         args.losses[row * args.beam + h] = memory.now.losses[h];
