@@ -80,7 +80,7 @@ static search_args args_of(const aq_group_search *search) {
     args.width = args.lines * args.span;
     args.columns = args.steps * args.span;
     for (unsigned t = 0; t < args.steps; t++) args.group[t] = search->run.groups[t];
-    for (unsigned i = 0; i < args.steps * args.books; i++)
+    for (unsigned i = 0; search->codebook_orders && i < args.steps * args.books; i++)
         args.order[i] = search->codebook_orders[i];
     return args;
 }
@@ -167,6 +167,7 @@ aq_status cuda_search_groups(const aq_group_search *search) {
     args.gram = gram;
     AQ_TRY(args.span == 8 ? find_norms<8>(state, args, norms) : find_norms<0>(state, args, norms));
     args.norms = norms;
+    if (!search->codebook_orders) return search_pairs(state, args);
     if (search_is_large(args)) return search_large(state, args);
     if (search_is_single(args)) return search_single(state, args);
     bool aligned = reinterpret_cast<uintptr_t>(args.codebooks) % sizeof(float4) == 0;

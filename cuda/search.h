@@ -7,6 +7,8 @@
 #include "launch.h"
 
 constexpr unsigned search_most_books = 64;
+/* Tables of pairs have room for whole tiles. */
+constexpr unsigned search_pair_columns = AQ_MAX_PAIR_ENTRIES, search_pair_rows = 8;
 constexpr size_t search_granted = 48 << 10; /* bytes of shared memory that need no asking */
 
 /* aq_group_search without its tensors. */
@@ -15,6 +17,8 @@ struct search_args {
     const float *codebooks, *scales, *residual;
     const float *norms; /* [steps, M, K] */
     const float *gram;  /* H of the run's columns, [columns, columns] */
+    const float *pairs; /* [steps, K or search_pair_rows, search_pair_columns]: 2 a H_JJ b of
+                           codebooks 0 and 1; NULL: no pairs are searched */
     float *losses, *delta;
     uint8_t *ancestors, *origins;
     uint16_t *choices;
@@ -177,5 +181,8 @@ aq_status search_single(const cuda_state *state, const search_args &args);
  * and makes the points of the next one. */
 aq_status search_single_place(const cuda_state *state, const search_args &args,
                               const large_args &large, int place);
+
+/* All pairs at once (cuda_search_pairs.cu). */
+aq_status search_pairs(const cuda_state *state, const search_args &args);
 
 #endif

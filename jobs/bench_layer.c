@@ -18,7 +18,8 @@ enum { OPTION_SHAPE = 0x2001, OPTION_REPEAT, FIRST_SETTING, MOST_REPEATS = 1000 
 static const char *const setting_keys[] = {
     "quantizer.scheme", "quantizer.group",     "quantizer.out_group",         "quantizer.beam",
     "quantizer.rounds", "quantizer.tolerance", "quantizer.kmeans_iterations", "run.seed",
-    "run.backend",      "quantizer.solver",    "quantizer.kmeans_starts",     "quantizer.noise"};
+    "run.backend",      "quantizer.solver",    "quantizer.kmeans_starts",     "quantizer.noise",
+    "quantizer.search"};
 
 enum {
     SETTINGS = sizeof setting_keys / sizeof *setting_keys,
@@ -45,6 +46,8 @@ static const struct argp_option option_list[] = {
     {"solver", FIRST_SETTING + 9, "NAME", 0, "Of codebooks and scales: cg or adam (cg)", 0},
     {"noise", FIRST_SETTING + 11, "X", 0,
      "On codebooks during the search, falling over 4/5 of the rounds (0)", 0},
+    {"search", FIRST_SETTING + 12, "NAME", 0,
+     "Of codes: beam, or pairs of two codebooks at once (beam)", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -155,6 +158,13 @@ static void print_text(aq_backend *backend, const bench_result *result, double t
 
 /* ---- the run ---- */
 
+static aq_work pass_work(const bench_options *options) {
+    const aq_fit_settings fit = aq_config_fit(&options->config);
+    return fit.search == AQ_SEARCH_PAIRS
+               ? aq_work_pairs(&fit.scheme, options->out, options->in)
+               : aq_work_codes(&fit.scheme, options->out, options->in, fit.beam);
+}
+
 /* The rows of the table of times. */
 static void fill_rows(const bench_options *options, const aq_layer_times *times,
                       bench_result *result) {
@@ -167,8 +177,7 @@ static void fill_rows(const bench_options *options, const aq_layer_times *times,
         {"k-means, one start", times->kmeans, aq_work_times(&iteration, iterations)},
         {"codebook step", times->codebooks / (steps ? steps : 1), step},
         {"codebook round", times->codebooks, aq_work_times(&step, steps)},
-        {"code pass", times->codes,
-         aq_work_codes(scheme, options->out, options->in, (int)options->config.quantizer.beam)}};
+        {"code pass", times->codes, pass_work(options)}};
     memcpy(result->rows, rows, sizeof rows);
     result->row_count = result->report.rounds ? PHASES : 2;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TENSORS = 16 };
+enum { TENSORS = 64 };
 static aq_tensor made[TENSORS];
 static int made_count;
 
@@ -174,6 +174,8 @@ static void searches_need_a_permutation_groups_and_a_beam(void) {
     AQ_CHECK_FAILS(aq_search_groups(&search), AQ_INVALID, "codebook 2 of 2");
     search.codebook_orders = order;
     AQ_CHECK(aq_search_groups(&search));
+    search.codebook_orders = NULL; /* pairs */
+    AQ_CHECK(aq_search_groups(&search));
     search.residual = zeros(AQ_F32, AQ_DIMS(3, BEAM, 1, 8));
     search.losses = zeros(AQ_F32, AQ_DIMS(3, BEAM));
     search.ancestors = zeros(AQ_U8, AQ_DIMS(1, 3, BEAM));
@@ -181,6 +183,13 @@ static void searches_need_a_permutation_groups_and_a_beam(void) {
     search.origins = zeros(AQ_U8, AQ_DIMS(3, BEAM));
     search.delta = zeros(AQ_F32, AQ_DIMS(3, BEAM, 1, 4));
     AQ_CHECK_FAILS(aq_search_groups(&search), AQ_SHAPE, "a beam of 17, expected 1 to 16");
+    search.residual = zeros(AQ_F32, AQ_DIMS(3, 2, 1, 8));
+    search.losses = zeros(AQ_F32, AQ_DIMS(3, 2));
+    search.ancestors = zeros(AQ_U8, AQ_DIMS(1, 3, 2));
+    search.choices = zeros(AQ_U16, AQ_DIMS(1, 3, 2, 2));
+    search.origins = zeros(AQ_U8, AQ_DIMS(3, 2));
+    search.delta = zeros(AQ_F32, AQ_DIMS(3, 2, 1, 4));
+    AQ_CHECK_FAILS(aq_search_groups(&search), AQ_INVALID, "found 2 of 4 and 2");
     reference_coded_free(&coded);
     free_all();
 }

@@ -86,11 +86,11 @@ static void pass_free(pass *p) {
     free(p->group_order);
 }
 
-/* Searches the groups of steps t to t + count - 1, each in the same order of codebooks, and brings
- * the residuals up to date. */
+/* Searches the groups of count steps from t on, in this order of codebooks (NULL: in pairs). */
 static void pass_run(pass *p, size_t t, size_t count, const uint8_t *codebook_order) {
     uint8_t orders[AQ_MAX_RUN * 3];
-    for (size_t i = 0; i < count; i++) memcpy(orders + i * p->books, codebook_order, p->books);
+    for (size_t i = 0; codebook_order && i < count; i++)
+        memcpy(orders + i * p->books, codebook_order, p->books);
     const aq_group_run run = {p->group_order + t, count, p->in / p->groups};
     aq_tensor ancestors = aq_tensor_rows(&p->ancestors, t, count),
               choices = aq_tensor_rows(&p->choices, t, count);
@@ -100,7 +100,7 @@ static void pass_run(pass *p, size_t t, size_t count, const uint8_t *codebook_or
                                                  .gram = &p->gram,
                                                  .residual = &p->residual,
                                                  .run = run,
-                                                 .codebook_orders = orders,
+                                                 .codebook_orders = codebook_order ? orders : NULL,
                                                  .losses = &p->losses,
                                                  .ancestors = &ancestors,
                                                  .choices = &choices,
@@ -208,11 +208,28 @@ static void exhaust_codebook(exhaustive *search, size_t row, size_t place) {
     free(all);
 }
 
+/* Replaces a row's two codes of the group by the best pair. */
+static void exhaust_pairs(exhaustive *search, size_t row, size_t group) {
+    size_t entries = search->p->coded.codebooks.shape[1];
+    candidate *now = &search->now[row];
+    uint16_t *codes = now->codes + group * 2, best[2] = {codes[0], codes[1]};
+    for (size_t pair = 0; pair < entries * entries; pair++) {
+        codes[0] = (uint16_t)(pair / entries), codes[1] = (uint16_t)(pair % entries);
+        double loss = row_loss(search, row, now->codes);
+        if (!(loss < now->loss)) continue;
+        now->loss = loss;
+        best[0] = codes[0], best[1] = codes[1];
+    }
+    codes[0] = best[0], codes[1] = best[1];
+}
+
 static void exhaust_group(exhaustive *search, size_t group, const uint8_t *codebook_order) {
     const pass *p = search->p;
-    for (size_t row = 0; row < p->rows; row++)
-        for (size_t m = 0; m < p->books; m++)
+    for (size_t row = 0; row < p->rows; row++) {
+        if (!codebook_order) exhaust_pairs(search, row, group);
+        for (size_t m = 0; codebook_order && m < p->books; m++)
             exhaust_codebook(search, row, group * p->books + codebook_order[m]);
+    }
 }
 
 /* ---- comparisons ---- */
@@ -253,15 +270,16 @@ static void check_traced_codes(pass *p, exhaustive *search, const double *initia
     free(expected);
 }
 
-/* In runs of one group, two, three, four, and again. */
-static void check_pass(aq_scheme scheme, size_t out, size_t in, size_t beam) {
+/* In runs of one group to four, and again; a beam of 0: pairs. */
+static void check_pass(aq_scheme scheme, size_t out, size_t in, size_t width) {
     static const uint8_t orders[3][2][3] = {{{0}, {0}}, {{0, 1}, {1, 0}}, {{0, 1, 2}, {2, 0, 1}}};
+    size_t beam = width ? width : 1;
     pass p = pass_new(scheme, out, in, beam);
     exhaustive search = exhaustive_new(&p);
     double *initial = malloc(p.rows * sizeof *initial);
     for (size_t r = 0; r < p.rows; r++) initial[r] = search.now[r * beam].loss;
     for (size_t t = 0, run = 0, count; t < p.groups; t += count, run++) {
-        const uint8_t *order = orders[p.books - 1][run % 2];
+        const uint8_t *order = width ? orders[p.books - 1][run % 2] : NULL;
         count = run % 4 + 1 < p.groups - t ? run % 4 + 1 : p.groups - t;
         pass_run(&p, t, count, order);
         for (size_t i = 0; i < count; i++) exhaust_group(&search, p.group_order[t + i], order);
@@ -314,6 +332,15 @@ static void large_codebooks_match_exhaustive_search(void) {
     check_pass((aq_scheme){1, 12, 4, 1}, 35, 8, 1);
 }
 
+static void pairs_match_exhaustive_search(void) {
+    check_pass((aq_scheme){2, 3, 8, 1}, 5, 48, 0);
+    check_pass((aq_scheme){2, 6, 8, 1}, 9, 24, 0);
+    check_pass((aq_scheme){2, 5, 16, 1}, 3, 32, 0);
+    check_pass((aq_scheme){2, 4, 4, 1}, 7, 16, 0);
+    check_pass((aq_scheme){2, 4, 4, 2}, 6, 16, 0);
+    check_pass((aq_scheme){2, 8, 8, 1}, 2, 8, 0);
+}
+
 /* ---- corners ---- */
 
 static const uint8_t only_codebook[1] = {0};
@@ -363,21 +390,25 @@ static void ties_go_to_the_lower_entry(void) {
     }
 }
 
-static void a_zero_row_keeps_its_loss(void) {
+static void check_zero_row(bool pairs) {
     pass p = pass_new((aq_scheme){2, 4, 8, 1}, 3, 16, 1);
     const float scales[3] = {1.0f, AQ_ZERO_SCALE, 2.0f};
     AQ_CHECK(aq_tensor_upload(&p.coded.scales, scales, sizeof scales));
     float *residual = aq_test_host(&p.residual);
     memset(residual + 16, 0, 16 * sizeof *residual);
     AQ_CHECK(aq_tensor_upload(&p.residual, residual, 3 * 16 * sizeof *residual));
-    const uint8_t order[2] = {1, 0};
-    pass_run(&p, 0, 1, order);
+    pass_run(&p, 0, 1, pairs ? NULL : (const uint8_t[]){1, 0});
     float *losses = aq_test_host(&p.losses);
     CU_ASSERT(losses[0] < -1e-3f && losses[2] < -1e-3f);
     CU_ASSERT(fabsf(losses[1]) < 1e-15f);
     free(residual);
     free(losses);
     pass_free(&p);
+}
+
+static void a_zero_row_keeps_its_loss(void) {
+    check_zero_row(false);
+    check_zero_row(true);
 }
 
 static void an_entry_that_is_nan_is_never_chosen(void) {
@@ -403,38 +434,17 @@ static void an_entry_that_is_nan_is_never_chosen(void) {
     }
 }
 
-static void trace_back_follows_the_ancestors(void) {
-    /* Two rows, a beam of 2, three steps over groups 2, 0, 1. Row 1's best is hypothesis 1. */
-    const uint8_t ancestors[12] = {0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 1};
-    const uint16_t choices[12] = {10, 11, 12, 13, 20, 21, 22, 23, 30, 31, 32, 33};
-    const float losses[4] = {-3.0f, -2.0f, 5.0f, 4.0f};
-    const uint32_t order[3] = {2, 0, 1};
-    aq_tensor a = aq_test_tensor(AQ_U8, AQ_DIMS(3, 2, 2), ancestors);
-    aq_tensor c = aq_test_tensor(AQ_U16, AQ_DIMS(3, 2, 2, 1), choices);
-    aq_tensor l = aq_test_tensor(AQ_F32, AQ_DIMS(2, 2), losses);
-    aq_tensor codes = new_tensor(AQ_U16, AQ_DIMS(2, 3, 1));
-    AQ_CHECK(aq_trace_back(&a, &c, &l, order, &codes));
-    uint16_t *found = aq_test_host(&codes);
-    const uint16_t expected[6] = {21, 30, 10, 23, 33, 12};
-    for (int i = 0; i < 6; i++) CU_ASSERT_EQUAL(found[i], expected[i]);
-    free(found);
-    aq_tensor_free(&a);
-    aq_tensor_free(&c);
-    aq_tensor_free(&l);
-    aq_tensor_free(&codes);
-}
-
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(one_hypothesis_matches_exhaustive_search),
                                     AQ_CASE(four_hypotheses_match_exhaustive_search),
                                     AQ_CASE(sixteen_hypotheses_match_exhaustive_search),
                                     AQ_CASE(shapes_at_their_limits_match_exhaustive_search),
                                     AQ_CASE(large_codebooks_match_exhaustive_search),
+                                    AQ_CASE(pairs_match_exhaustive_search),
                                     AQ_CASE(missing_hypotheses_are_marked),
                                     AQ_CASE(ties_go_to_the_lower_entry),
                                     AQ_CASE(a_zero_row_keeps_its_loss),
-                                    AQ_CASE(an_entry_that_is_nan_is_never_chosen),
-                                    AQ_CASE(trace_back_follows_the_ancestors)};
+                                    AQ_CASE(an_entry_that_is_nan_is_never_chosen)};
     return aq_test_backend_main("ops: code search", cases, sizeof cases / sizeof *cases, argc,
                                 argv);
 }

@@ -21,6 +21,7 @@ static aq_coded start(const aq_test_layer *layer, aq_scheme scheme) {
 
 typedef struct pass_choice {
     int beam;
+    aq_search_kind kind;
     size_t chunk; /* rows of a chunk; 0: as the search chooses */
     uint64_t seed;
     const aq_team *team; /* NULL: alone */
@@ -29,6 +30,7 @@ typedef struct pass_choice {
 static void run_pass(const aq_test_layer *layer, pass_choice choice, aq_coded *coded) {
     aq_code_search search;
     AQ_CHECK(aq_code_search_new(coded, &layer->weight, &layer->gram, choice.beam, &search));
+    search.kind = choice.kind;
     if (choice.chunk) search.rows = choice.chunk;
     const aq_code_pass pass = {.seed = choice.seed,
                                .team = choice.team ? choice.team : aq_team_alone()};
@@ -61,11 +63,11 @@ static double *exhaustive_losses(const aq_test_layer *layer, const aq_coded *cod
 }
 
 /* One column group, so that a pass can be compared with trying everything. */
-static void expect_optimum(size_t out, aq_scheme scheme, int beam, size_t samples) {
+static void expect_optimum(size_t out, aq_scheme scheme, pass_choice how, size_t samples) {
     aq_test_layer layer = aq_test_layer_new(out, (size_t)scheme.in_group, samples, 1);
     aq_coded coded = start(&layer, scheme);
     double *least = exhaustive_losses(&layer, &coded);
-    run_pass(&layer, (pass_choice){.beam = beam}, &coded);
+    run_pass(&layer, how, &coded);
     double *found = aq_test_row_losses(&layer, &coded);
     for (size_t row = 0; row < coded.codes.shape[0]; row++)
         CU_ASSERT(found[row] <= least[row] * (1 + 1e-4) + 1e-6);
@@ -75,26 +77,26 @@ static void expect_optimum(size_t out, aq_scheme scheme, int beam, size_t sample
 }
 
 static void one_codebook_finds_the_best_entry(void) {
-    expect_optimum(64, (aq_scheme){1, 5, 8, 1}, 1, 100);
-    expect_optimum(64, (aq_scheme){1, 5, 4, 1}, 4, 100);
-    expect_optimum(64, (aq_scheme){1, 5, 16, 1}, 1, 100);
+    expect_optimum(64, (aq_scheme){1, 5, 8, 1}, (pass_choice){.beam = 1}, 100);
+    expect_optimum(64, (aq_scheme){1, 5, 4, 1}, (pass_choice){.beam = 4}, 100);
+    expect_optimum(64, (aq_scheme){1, 5, 16, 1}, (pass_choice){.beam = 1}, 100);
 }
 
 static void groups_of_rows_find_the_best_entry(void) {
-    expect_optimum(64, (aq_scheme){1, 4, 8, 2}, 1, 100);
-    expect_optimum(64, (aq_scheme){1, 4, 4, 4}, 2, 100);
+    expect_optimum(64, (aq_scheme){1, 4, 8, 2}, (pass_choice){.beam = 1}, 100);
+    expect_optimum(64, (aq_scheme){1, 4, 4, 4}, (pass_choice){.beam = 2}, 100);
 }
 
 static void a_singular_gram_matrix_finds_the_best_entry(void) {
-    expect_optimum(64, (aq_scheme){1, 5, 8, 1}, 1, 3);
-    expect_optimum(64, (aq_scheme){2, 2, 8, 1}, 4, 2);
+    expect_optimum(64, (aq_scheme){1, 5, 8, 1}, (pass_choice){.beam = 1}, 3);
+    expect_optimum(64, (aq_scheme){2, 2, 8, 1}, (pass_choice){.beam = 4}, 2);
 }
 
 /* With as many hypotheses as entries nothing is lost between two codebooks. */
 static void a_full_beam_finds_the_best_pair(void) {
-    expect_optimum(64, (aq_scheme){2, 2, 8, 1}, 4, 100);
-    expect_optimum(64, (aq_scheme){2, 4, 8, 1}, 16, 100);
-    expect_optimum(32, (aq_scheme){3, 2, 8, 1}, 16, 100);
+    expect_optimum(64, (aq_scheme){2, 2, 8, 1}, (pass_choice){.beam = 4}, 100);
+    expect_optimum(64, (aq_scheme){2, 4, 8, 1}, (pass_choice){.beam = 16}, 100);
+    expect_optimum(32, (aq_scheme){3, 2, 8, 1}, (pass_choice){.beam = 16}, 100);
 }
 
 static const aq_scheme several[] = {
@@ -134,6 +136,36 @@ static void a_wider_beam_loses_less(void) {
         CU_ASSERT(losses[2] < losses[1]);
     }
     aq_test_layer_free(&layer);
+}
+
+static void pairs_find_the_best_pair_and_no_row_gets_worse(void) {
+    const pass_choice pairs = {.beam = 1, .kind = AQ_SEARCH_PAIRS};
+    expect_optimum(64, (aq_scheme){2, 4, 8, 1}, pairs, 100);
+    expect_optimum(64, (aq_scheme){2, 3, 8, 2}, pairs, 100);
+    expect_optimum(64, (aq_scheme){2, 2, 8, 1}, pairs, 2);
+    aq_test_layer layer = aq_test_layer_new(48, 64, 200, 1);
+    aq_coded beam = start(&layer, several[1]), coded = start(&layer, several[1]);
+    run_pass(&layer, (pass_choice){.beam = 1}, &beam);
+    for (uint64_t pass = 0; pass < 3; pass++) {
+        double *before = aq_test_row_losses(&layer, &coded);
+        run_pass(&layer, (pass_choice){.beam = 1, .seed = pass, .kind = AQ_SEARCH_PAIRS}, &coded);
+        double *after = aq_test_row_losses(&layer, &coded);
+        for (size_t row = 0; row < coded.codes.shape[0]; row++)
+            CU_ASSERT(after[row] <= before[row] * (1 + 1e-4));
+        if (pass == 0) CU_ASSERT(aq_test_loss(&layer, &coded) < aq_test_loss(&layer, &beam));
+        free(before), free(after);
+    }
+    aq_coded_free(&beam), aq_coded_free(&coded);
+    aq_test_layer_free(&layer);
+}
+
+static void pairs_need_two_small_codebooks_and_no_beam(void) {
+    const aq_scheme one = {1, 8, 8, 1}, two = {2, 8, 8, 1}, large = {2, 9, 8, 1};
+    AQ_CHECK(aq_search_kind_check(AQ_SEARCH_PAIRS, &two, 1));
+    AQ_CHECK(aq_search_kind_check(AQ_SEARCH_BEAM, &large, 4));
+    AQ_CHECK_FAILS(aq_search_kind_check(AQ_SEARCH_PAIRS, &one, 1), AQ_INVALID, "found 1x8 and 1");
+    AQ_CHECK_FAILS(aq_search_kind_check(AQ_SEARCH_PAIRS, &large, 1), AQ_INVALID, "found 2x9");
+    AQ_CHECK_FAILS(aq_search_kind_check(AQ_SEARCH_PAIRS, &two, 4), AQ_INVALID, "2x8 and 4");
 }
 
 static void chunks_change_nothing_but_memory(void) {
@@ -196,6 +228,9 @@ int main(int argc, char **argv) {
         {"a_full_beam_finds_the_best_pair", a_full_beam_finds_the_best_pair},
         {"no_row_ever_gets_worse", no_row_ever_gets_worse},
         {"a_wider_beam_loses_less", a_wider_beam_loses_less},
+        {"pairs_find_the_best_pair_and_no_row_gets_worse",
+         pairs_find_the_best_pair_and_no_row_gets_worse},
+        {"pairs_need_two_small_codebooks_and_no_beam", pairs_need_two_small_codebooks_and_no_beam},
         {"chunks_change_nothing_but_memory", chunks_change_nothing_but_memory},
         {"a_member_of_a_team_works_its_own_rows", a_member_of_a_team_works_its_own_rows},
         {"zero_rows_stay_zero", zero_rows_stay_zero},

@@ -30,6 +30,9 @@ static void a_code_pass_searches_each_codebook_for_each_hypothesis(void) {
     CU_ASSERT_TRUE(near(four.scores, 8 * 2097152.0 * 256));
     CU_ASSERT_TRUE(near(four.halves, 8 * 2097152.0 * 256 * 16));
     CU_ASSERT_TRUE(near(four.products, 6 * residual));
+    aq_work pairs = aq_work_pairs(&two_eight, 4096, 4096);
+    CU_ASSERT_TRUE(near(pairs.scores, 2097152.0 * 65536));
+    CU_ASSERT_TRUE(near(pairs.products, 3 * residual));
 }
 
 static void a_codebook_step_is_one_product(void) {

@@ -5,6 +5,16 @@
 #include <math.h>
 #include <stdlib.h>
 
+aq_status aq_search_kind_check(aq_search_kind kind, const aq_scheme *scheme, int beam) {
+    AQ_REQUIRE(kind != AQ_SEARCH_PAIRS || (scheme->codebooks == 2 && beam == 1 &&
+                                           1 << scheme->bits <= AQ_MAX_PAIR_ENTRIES),
+               AQ_INVALID,
+               "a search of pairs needs two codebooks of at most 8 bits and a beam of 1, found "
+               "%dx%d and %d",
+               scheme->codebooks, scheme->bits, beam);
+    return AQ_OK;
+}
+
 /* ---- buffers ---- */
 
 static size_t chunk_rows(size_t rows, size_t row_elements) {
@@ -164,7 +174,8 @@ static aq_status search_run(chunk *c, size_t first, size_t count, uint64_t seed)
                                  .gram = c->search->gram,
                                  .residual = &c->residual,
                                  .run = {.groups = groups, .count = count, .width = width},
-                                 .codebook_orders = orders,
+                                 .codebook_orders =
+                                     c->search->kind == AQ_SEARCH_PAIRS ? NULL : orders,
                                  .losses = &c->losses,
                                  .ancestors = &ancestors,
                                  .choices = &choices,

@@ -90,6 +90,7 @@ int aq_fit_stop_round(const aq_fit_report *report, double tolerance) {
 static aq_status check_settings(const aq_fit_settings *settings) {
     AQ_REQUIRE(settings->beam >= 1 && settings->beam <= AQ_MAX_BEAM, AQ_INVALID,
                "beam: expected 1 to %d, found %d", AQ_MAX_BEAM, settings->beam);
+    AQ_TRY(aq_search_kind_check(settings->search, &settings->scheme, settings->beam));
     AQ_REQUIRE(settings->rounds >= 0 && settings->rounds <= AQ_MAX_ROUNDS, AQ_INVALID,
                "rounds: expected 0 to %d, found %d", AQ_MAX_ROUNDS, settings->rounds);
     AQ_REQUIRE(settings->kmeans_iterations >= 0, AQ_INVALID,
@@ -156,6 +157,7 @@ static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_f
     fit->meter = meter_of(fit->coded, weight, gram, fit->team);
     const aq_coded part = aq_coded_rows(fit->coded, fit->meter.own.first, fit->meter.own.count);
     AQ_TRY(aq_code_search_new(&part, weight, gram, fit->settings->beam, &fit->search));
+    fit->search.kind = fit->settings->search;
     fit->solver.learning_rate = (float)fit->settings->learning_rate;
     fit->meter.difference = fit->solver.difference;
     fit->meter.product = fit->solver.gradient;

@@ -7,6 +7,7 @@
 #define AQ_QUANT_FIT_LAYER_H
 
 #include "base/watch.h"
+#include "quant/code_search.h"
 #include "quant/codebook_solver.h"
 #include "tensor/team.h"
 
@@ -14,7 +15,8 @@ enum { AQ_MAX_ROUNDS = 1000 };
 
 typedef struct aq_fit_settings {
     aq_scheme scheme;
-    int beam;              /* hypotheses a row, 1 .. AQ_MAX_BEAM */
+    int beam; /* hypotheses a row, 1 .. AQ_MAX_BEAM */
+    aq_search_kind search;
     int kmeans_iterations; /* 100 */
     int kmeans_starts;     /* k-means runs from so many starts; the one of least error counts: 4 */
     int rounds;            /* at most (or exactly: see tolerance) */

@@ -49,6 +49,8 @@ aq_status aq_config_check(const aq_config *config) {
                "calibration.validation is %ld of calibration.sequences %ld: at least one sequence "
                "must be left to fit",
                config->calibration.validation, config->calibration.sequences);
+    AQ_TRY(aq_search_kind_check((aq_search_kind)config->quantizer.search, &config->quantizer.scheme,
+                                (int)config->quantizer.beam));
     AQ_REQUIRE(strcmp(config->model, config->output) != 0, AQ_INVALID,
                "output and model are the same folder: %s", config->model);
     return AQ_OK;
@@ -57,6 +59,7 @@ aq_status aq_config_check(const aq_config *config) {
 aq_fit_settings aq_config_fit(const aq_config *config) {
     return (aq_fit_settings){.scheme = config->quantizer.scheme,
                              .beam = (int)config->quantizer.beam,
+                             .search = (aq_search_kind)config->quantizer.search,
                              .kmeans_iterations = (int)config->quantizer.kmeans_iterations,
                              .kmeans_starts = (int)config->quantizer.kmeans_starts,
                              .rounds = (int)config->quantizer.rounds,

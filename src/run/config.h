@@ -24,6 +24,7 @@ typedef struct aq_config {
         aq_scheme scheme; /* quantizer.scheme, .group, .out_group */
         long beam, rounds, kmeans_iterations, kmeans_starts, adam_steps;
         double tolerance, noise, learning_rate;
+        unsigned search; /* aq_search_kind */
         unsigned solver; /* aq_solver_kind */
     } quantizer;
     struct {

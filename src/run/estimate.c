@@ -106,6 +106,14 @@ static double phase_codebooks(const work *of) {
     return round * rounds_of(of->config);
 }
 
+/* Scores of a vector, for each entry of a codebook: a pair takes two operations instead of eight.
+ */
+static double searches(const aq_config *config) {
+    const aq_scheme *scheme = &config->quantizer.scheme;
+    if (config->quantizer.search == AQ_SEARCH_PAIRS) return (double)aq_entries_of(scheme) / 4;
+    return (double)config->quantizer.beam * scheme->codebooks;
+}
+
 static double phase_codes(const work *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     double seconds = 0, beam = (double)of->config->quantizer.beam;
@@ -113,7 +121,7 @@ static double phase_codes(const work *of) {
         const aq_linear_shape *linear = &of->shape->linears[l];
         double in = (double)linear->in, out = (double)linear->out;
         seconds += in / scheme->in_group * of->rates->codes_step +
-                   beam * scheme->codebooks * scores(of, linear) / of->rates->codes_scores +
+                   searches(of->config) * scores(of, linear) / of->rates->codes_scores +
                    beam * 2 * out * in * in / of->team / of->rates->residual_flops;
     }
     return seconds * rounds_of(of->config);

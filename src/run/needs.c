@@ -205,14 +205,16 @@ static size_t search_bytes(const aq_linear_shape *linear, const aq_config *confi
     return floats * sizeof(float) + (s.groups * history + 1) * s.rows * s.beam;
 }
 
-/* Of cuda_search.cu, cuda_search_large.cu and cuda_pass.cu. */
+/* Of cuda_search*.cu and cuda_pass.cu. */
 static size_t search_scratch(const aq_linear_shape *linear, const aq_config *config) {
-    enum { LARGE = 2048, CHUNK = 256, WIDEST = 16 };
+    enum { LARGE = 2048, CHUNK = 256, WIDEST = 16, PAIR_ROWS = 8 };
     const search_sizes s = search_sizes_of(linear, config);
     const aq_scheme *scheme = &config->quantizer.scheme;
     size_t steps = s.columns / (size_t)scheme->in_group, lines = (size_t)scheme->out_group;
     size_t search = s.columns * s.columns + steps * s.codebooks * s.entries;
     size_t vector = aq_vector_of(scheme), padded = vector <= WIDEST / 2 ? WIDEST / 2 : WIDEST;
+    if (config->quantizer.search == AQ_SEARCH_PAIRS)
+        search += steps * larger(s.entries, PAIR_ROWS) * AQ_MAX_PAIR_ENTRIES;
     if (s.entries >= LARGE && vector <= WIDEST)
         search += s.rows * s.beam * (lines * s.columns + vector + s.entries / CHUNK) +
                   s.codebooks * s.entries * padded;

@@ -101,7 +101,9 @@ static void charge_layer(const aq_block_subject *of, const aq_layer_cost *layer,
     double iterations = (double)fit->kmeans_starts * fit->kmeans_iterations * fit->scheme.codebooks;
     const aq_work kmeans = aq_work_kmeans(&fit->scheme, layer->out, layer->in);
     const aq_work step = aq_work_codebooks(layer->out, layer->in);
-    const aq_work pass = aq_work_codes(&fit->scheme, layer->out, layer->in, fit->beam);
+    const aq_work pass = fit->search == AQ_SEARCH_PAIRS
+                             ? aq_work_pairs(&fit->scheme, layer->out, layer->in)
+                             : aq_work_codes(&fit->scheme, layer->out, layer->in, fit->beam);
     charge(cost, AQ_BLOCK_KMEANS, count * layer->kmeans, &kmeans, count * iterations);
     charge(cost, AQ_BLOCK_CODEBOOKS, count * layer->codebooks, &step, count * layer->steps);
     charge(cost, AQ_BLOCK_CODES, count * layer->codes, &pass, count * fit->rounds);

@@ -35,6 +35,12 @@ aq_work aq_work_codes(const aq_scheme *scheme, size_t out, size_t in, int beam) 
     return work;
 }
 
+aq_work aq_work_pairs(const aq_scheme *scheme, size_t out, size_t in) {
+    aq_work work = aq_work_codes(scheme, out, in, 1);
+    work.scores *= (double)aq_entries_of(scheme) / scheme->codebooks;
+    return work;
+}
+
 aq_work aq_work_codebooks(size_t out, size_t in) {
     double weights = (double)out * (double)in;
     return (aq_work){.products = 2 * weights * (double)in, .bytes = sizeof(float) * weights};

@@ -39,6 +39,9 @@ aq_work aq_work_kmeans(const aq_scheme *scheme, size_t out, size_t in);
  * behind every group, which half of the columns still need on average. */
 aq_work aq_work_codes(const aq_scheme *scheme, size_t out, size_t in, int beam);
 
+/* The same, where all pairs of two codebooks' entries are compared. */
+aq_work aq_work_pairs(const aq_scheme *scheme, size_t out, size_t in);
+
 /* A step on the codebooks: one product of [out, in] and [in, in] for the gradient. */
 aq_work aq_work_codebooks(size_t out, size_t in);
 

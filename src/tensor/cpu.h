@@ -131,6 +131,9 @@ typedef struct cpu_group_step {
 
 aq_status cpu_search_step(const cpu_group_step *step);
 
+/* ---- cpu_pairs.c: the same for pairs ---- */
+aq_status cpu_search_pairs(const cpu_group_step *step);
+
 /* ---- cpu_run.c ---- */
 aq_status cpu_search_groups(const aq_group_search *search);
 

@@ -57,11 +57,12 @@ static aq_status search_step(const window *w, size_t step) {
         .home = entries.home, .data = w->norms, .shape = {count, 1, 1, 1}, .ndim = 1};
     size_t column = w->search->run.groups[step] * w->width;
     AQ_TRY(cpu_entry_norms(&entries, w->search->gram, column, &norms));
-    return cpu_search_step(&(cpu_group_step){.search = w->search,
-                                             .index = step,
-                                             .norms = w->norms,
-                                             .residual = w->residual[0],
-                                             .delta = w->step});
+    const cpu_group_step group = {.search = w->search,
+                                  .index = step,
+                                  .norms = w->norms,
+                                  .residual = w->residual[0],
+                                  .delta = w->step};
+    return w->search->codebook_orders ? cpu_search_step(&group) : cpu_search_pairs(&group);
 }
 
 /* A line of a hypothesis: what its ancestor changed before, what the step changed, and what that

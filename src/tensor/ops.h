@@ -271,7 +271,8 @@ aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *pa
 
 enum {
     AQ_MAX_BEAM = 16,
-    AQ_MAX_RUN = 16 /* column groups of a run */
+    AQ_MAX_RUN = 16,          /* column groups of a run */
+    AQ_MAX_PAIR_ENTRIES = 256 /* of each codebook, where pairs are searched */
 };
 
 /* Different column groups in the order in which a code pass comes to them. */
@@ -302,7 +303,7 @@ typedef struct aq_group_search {
     const aq_tensor *gram;     /* H [in, in] */
     const aq_tensor *residual; /* [rows, c, o, in] before the run: hypotheses from c on are dead */
     aq_group_run run;
-    const uint8_t *codebook_orders; /* host, [steps, M]: a permutation for each step */
+    const uint8_t *codebook_orders; /* host, [steps, M]: a permutation for each step; NULL: pairs */
     aq_tensor *losses;              /* [rows, beam], updated in place */
     aq_tensor *ancestors;           /* U8 [steps, rows, beam] overwritten: hypothesis before t */
     aq_tensor *choices;             /* U16 [steps, rows, beam, M] overwritten: step t's codes */
@@ -311,7 +312,13 @@ typedef struct aq_group_search {
                          groups, in the run's order */
 } aq_group_search;
 
-/* Hypotheses that are not alive after a step have loss infinity, ancestor 0 and choices as before
+/* Pairs (codebook_orders NULL; M = 2, K at most AQ_MAX_PAIR_ENTRIES, a beam of 1): a step weighs
+ * all pairs of an entry a of codebook 0 and b of codebook 1 at once. They change the row's loss by
+ *     s^2 (n(a) + n(b) + 2 a H_JJ b) + 2 s (a + b).v - (the same for the present pair),
+ *     v = R_J - H_JJ (s * present pair);
+ * the least wins, the present pair where none is lower, and of equal ones one of the lowest a.
+ *
+ * Hypotheses that are not alive after a step have loss infinity, ancestor 0 and choices as before
  * the pass; after the run origin 0 and delta 0. */
 aq_status aq_search_groups(const aq_group_search *search);
 

@@ -278,6 +278,21 @@ static aq_status check_run(const char *op, const aq_group_run *run, size_t colum
     return AQ_OK;
 }
 
+static aq_status check_orders(const aq_group_search *search) {
+    const size_t *books = search->coded->codebooks.shape;
+    size_t beam = search->losses->shape[1];
+    if (!search->codebook_orders) {
+        AQ_REQUIRE(books[0] == 2 && books[1] <= AQ_MAX_PAIR_ENTRIES && beam == 1, AQ_INVALID,
+                   "search_groups: pairs of entries need 2 codebooks of at most %d entries and a "
+                   "beam of 1, found %zu of %zu and %zu",
+                   AQ_MAX_PAIR_ENTRIES, books[0], books[1], beam);
+        return AQ_OK;
+    }
+    for (size_t t = 0; t < search->run.count; t++)
+        AQ_TRY(check_permutation(search->codebook_orders + t * books[0], books[0]));
+    return AQ_OK;
+}
+
 aq_status aq_search_groups(const aq_group_search *search) {
     const aq_coded *coded = search->coded;
     const aq_group_run *run = &search->run;
@@ -299,9 +314,7 @@ aq_status aq_search_groups(const aq_group_search *search) {
                    search->delta->shape[3] == run->count * run->width,
                AQ_SHAPE, "search_groups: %zu groups of %zu, ancestors of %zu steps, a delta of %zu",
                run->count, run->width, search->ancestors->shape[0], search->delta->shape[3]);
-    size_t books = coded->codebooks.shape[0];
-    for (size_t t = 0; t < run->count; t++)
-        AQ_TRY(check_permutation(search->codebook_orders + t * books, books));
+    AQ_TRY(check_orders(search));
     return search->losses->home->ops->search_groups(search);
 }
 
