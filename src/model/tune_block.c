@@ -20,8 +20,7 @@ typedef struct block_tuner {
     uint32_t *batch;      /* own sequences of the batch at work, numbered as this member does */
     double target_square; /* mean square of all training targets */
     aq_adam_step adam;
-    double start;               /* aq_seconds */
-    double saved, save_seconds; /* when the state was last saved, and how long that took */
+    double start; /* aq_seconds */
     aq_tune_report *report;
 } block_tuner;
 
@@ -194,7 +193,7 @@ static aq_status retry_slower(block_tuner *tuner, int epoch) {
     return AQ_OK;
 }
 
-static aq_status save(block_tuner *tuner) {
+static aq_status save(const block_tuner *tuner) {
     const aq_tune_report *report = tuner->report;
     const aq_tune_keeper *keeper = tuner->settings->keeper;
     const aq_tune_state state = {.epochs = report->epochs,
@@ -205,13 +204,7 @@ static aq_status save(block_tuner *tuner) {
                                  .start_error = report->start_error,
                                  .best_error = report->best_error,
                                  .target_square = tuner->target_square};
-    double most = tuner->settings->most_saving, begin = aq_seconds();
-    bool soon = most > 0 && (begin - tuner->saved) * most < tuner->save_seconds;
-    if (!keeper || soon) return AQ_OK;
-    AQ_TRY(keeper->save(keeper, &tuner->parameters, &state));
-    tuner->saved = aq_seconds();
-    tuner->save_seconds = tuner->saved - begin;
-    return AQ_OK;
+    return keeper ? keeper->save(keeper, &tuner->parameters, &state) : AQ_OK;
 }
 
 static aq_status finish_epoch(block_tuner *tuner, int epoch, double error) {

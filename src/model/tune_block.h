@@ -45,8 +45,7 @@ typedef struct aq_tune_settings {
                         (0 held out: the training error decides) */
     uint64_t seed;   /* of this block: order of the sequences */
     const aq_watch *watch;        /* borrowed or NULL */
-    const aq_tune_keeper *keeper; /* borrowed or NULL: nothing is kept; it saves after an epoch, */
-    double most_saving; /* but not sooner than saving takes this share of the time; 0: every one */
+    const aq_tune_keeper *keeper; /* borrowed or NULL: nothing is kept */
 } aq_tune_settings;
 
 typedef struct aq_tune_report {

@@ -79,15 +79,11 @@ aq_status aq_session_begin(aq_session *session, int rank, aq_progress *progress)
     return aq_metrics_open(session->directory.metrics_path, rank, &session->metrics);
 }
 
-/* Of tuning's time: a small model would wait for the disk longer than it computes. */
-static const double most_saving = 0.1;
-
 static aq_tune_settings tune_settings(const aq_config *config) {
     return (aq_tune_settings){.epochs = (int)config->tuning.epochs,
                               .batch = (int)config->tuning.batch,
                               .patience = (int)config->tuning.patience,
                               .learning_rate = config->tuning.learning_rate,
-                              .most_saving = most_saving,
                               .precision =
                                   config->tuning.precision == AQ_TUNING_HALF ? AQ_HALF : AQ_FAST};
 }
