@@ -117,10 +117,12 @@ static double searches(const aq_config *config) {
 static double phase_codes(const work *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     double seconds = 0, beam = (double)of->config->quantizer.beam;
+    bool pairs = of->config->quantizer.search == AQ_SEARCH_PAIRS;
+    double turns = pairs ? 1 : scheme->codebooks; /* of a column group */
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         const aq_linear_shape *linear = &of->shape->linears[l];
         double in = (double)linear->in, out = (double)linear->out;
-        seconds += in / scheme->in_group * of->rates->codes_step +
+        seconds += in / scheme->in_group * turns * of->rates->codes_step +
                    searches(of->config) * scores(of, linear) / of->rates->codes_scores +
                    beam * 2 * out * in * in / of->team / of->rates->residual_flops;
     }
