@@ -132,6 +132,31 @@ static void a_watch_can_stop_it(void) {
     aq_tensor_free(&weight);
 }
 
+static aq_status count_calls(const aq_watch *watch, const char *phase, int done, int total) {
+    (void)phase, (void)done, (void)total;
+    ((count *)watch->state)->calls++;
+    return AQ_OK;
+}
+
+static void it_ends_when_nothing_changes(void) {
+    count seen = {0};
+    const aq_watch watch = {.step = count_calls, .state = &seen};
+    const aq_kmeans how = {
+        .team = aq_team_alone(), .iterations = 500, .seed = 1, .starts = 1, .watch = &watch};
+    aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), 1);
+    aq_scheme scheme = {1, 4, 4, 1};
+    aq_coded ended;
+    AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, OUT, IN, &ended));
+    AQ_CHECK(aq_residual_kmeans(&weight, &how, &ended));
+    CU_ASSERT(seen.calls > 10 && seen.calls < 500);
+    aq_coded early = cluster(&weight, scheme, seen.calls - 12, 1);
+    aq_coded late = cluster(&weight, scheme, seen.calls + 9, 1);
+    CU_ASSERT_FALSE(aq_test_same_bits(&ended.codebooks, &early.codebooks));
+    CU_ASSERT(aq_test_same_bits(&ended.codebooks, &late.codebooks));
+    aq_coded_free(&ended), aq_coded_free(&early), aq_coded_free(&late);
+    aq_tensor_free(&weight);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"iterations_lower_the_distortion", iterations_lower_the_distortion},
@@ -141,6 +166,7 @@ int main(int argc, char **argv) {
         {"equal_vectors_leave_finite_entries", equal_vectors_leave_finite_entries},
         {"the_seed_decides", the_seed_decides},
         {"a_watch_can_stop_it", a_watch_can_stop_it},
+        {"it_ends_when_nothing_changes", it_ends_when_nothing_changes},
     };
     return aq_test_backend_main("quant/kmeans", cases, sizeof cases / sizeof *cases, argc, argv);
 }

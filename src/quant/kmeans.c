@@ -11,6 +11,7 @@ typedef struct clustering {
     aq_tensor codes;   /* U16 [count, M], view */
     int codebook;      /* the column of codes that is being worked on */
     aq_tensor entries; /* [K, d], view of that codebook */
+    aq_tensor before;  /* [K, d], those before an iteration */
     aq_tensor norms;   /* [K] */
     aq_tensor sums;    /* F64 [K, 2d + 1] */
 } clustering;
@@ -20,12 +21,14 @@ static aq_status clustering_new(const aq_coded *coded, clustering *c) {
     const size_t *shape = coded->codebooks.shape;
     size_t entries = shape[1], dimensions = shape[2] * shape[3], vectors = c->codes.shape[0];
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(vectors, dimensions), &c->points));
+    AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries, dimensions), &c->before));
     AQ_TRY(aq_tensor_new(backend, AQ_F32, AQ_DIMS(entries), &c->norms));
     return aq_tensor_new(backend, AQ_F64, AQ_DIMS(entries, 2 * dimensions + 1), &c->sums);
 }
 
 static void clustering_free(clustering *c) {
     aq_tensor_free(&c->points);
+    aq_tensor_free(&c->before);
     aq_tensor_free(&c->norms);
     aq_tensor_free(&c->sums);
 }
@@ -104,6 +107,23 @@ static aq_status iterate(clustering *c, uint64_t seed, int iteration) {
                          how->starts * codebooks * how->iterations);
 }
 
+/* Iterates until nothing changes any more, which is looked at now and then: looking waits. A
+ * cluster without points draws another one each time, so there is none where nothing changed. */
+static aq_status settle(clustering *c, uint64_t seed) {
+    enum { LOOK = 10 };
+    for (int i = 0; i < c->how->iterations; i++) {
+        bool look = i % LOOK == LOOK - 1;
+        double change = 0;
+        if (look) AQ_TRY(aq_tensor_copy(&c->entries, &c->before));
+        AQ_TRY(iterate(c, seed, i));
+        if (!look) continue;
+        AQ_TRY(aq_axpby(-1, &c->entries, 1, &c->before));
+        AQ_TRY(aq_dot(&c->before, &c->before, &change));
+        if (change == 0) break;
+    }
+    return AQ_OK;
+}
+
 static aq_status cluster_codebook(clustering *c, const aq_coded *coded, int codebook) {
     uint64_t seed = aq_random(c->how->seed, AQ_STREAM_KMEANS_START, (uint64_t)codebook);
     aq_tensor entries = aq_tensor_rows(&coded->codebooks, (size_t)codebook, 1);
@@ -111,7 +131,7 @@ static aq_status cluster_codebook(clustering *c, const aq_coded *coded, int code
         aq_tensor_reshape(&entries, AQ_DIMS(coded->codebooks.shape[1], c->points.shape[1]));
     c->codebook = codebook;
     AQ_TRY(draw_start(c, seed));
-    for (int i = 0; i < c->how->iterations; i++) AQ_TRY(iterate(c, seed, i));
+    AQ_TRY(settle(c, seed));
     AQ_TRY(assign(c));
     return aq_subtract_entries(&c->entries, &c->codes, codebook, &c->points);
 }

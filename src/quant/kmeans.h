@@ -10,7 +10,7 @@
 #include "tensor/team.h"
 
 typedef struct aq_kmeans {
-    int iterations;        /* of assignment and means, each codebook */
+    int iterations;        /* of assignment and means, each codebook, at most */
     uint64_t seed;         /* of the first entries and of those that replace empty clusters */
     int start, starts;     /* the onlooker is told of run number `start` of `starts` */
     const aq_team *team;   /* borrowed; its members cluster the vectors of different rows */
@@ -19,8 +19,9 @@ typedef struct aq_kmeans {
 
 /* Overwrites all of `coded`, made for the shape of weight [out, in]: scales with the norms of the
  * row groups, codebooks with the entries found, codes with the nearest ones. Lloyd's algorithm from
- * 2^B different vectors drawn at random; each codebook needs as many vectors. Collective over the
- * team, whose members all hold the whole weight. */
+ * 2^B different vectors drawn at random; each codebook needs as many vectors. It ends early where
+ * iterations change nothing any more, with what all of them would give. Collective over the team,
+ * whose members all hold the whole weight. */
 aq_status aq_residual_kmeans(const aq_tensor *weight, const aq_kmeans *how, aq_coded *coded);
 
 #endif

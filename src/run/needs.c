@@ -147,7 +147,8 @@ static size_t code_sums_bytes(const aq_linear_shape *linear, const aq_scheme *sc
 static size_t kmeans_bytes(const aq_linear_shape *linear, const aq_linear_shape *own,
                            const aq_scheme *scheme, bool cuda) {
     size_t vectors = aq_vectors_of(own, scheme), entries = aq_entries_of(scheme);
-    size_t kept = aq_linear_weights(own) * sizeof(float) + entries * sizeof(float) +
+    size_t kept = aq_linear_weights(own) * sizeof(float) +
+                  entries * (aq_vector_of(scheme) + 1) * sizeof(float) +
                   entries * (2 * aq_vector_of(scheme) + 1) * sizeof(double);
     size_t drawn = entries * sizeof(uint32_t);
     if (cuda)
