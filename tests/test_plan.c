@@ -94,6 +94,18 @@ static void more_ranks_take_less_time(void) {
     CU_ASSERT_TRUE(plan_of(1, 1, 1000, "tuning.epochs=5").seconds < one);
 }
 
+static double kmeans_seconds(const char *setting) {
+    return plan_of(1, 1, 1000, setting).block.seconds[AQ_PHASE_KMEANS];
+}
+
+/* The built-in H100 scores seven times as many a second from 4,096 entries on. */
+static void many_entries_have_a_rate_of_their_own(void) {
+    double few = kmeans_seconds("quantizer.scheme=1x8");
+    CU_ASSERT_DOUBLE_EQUAL(kmeans_seconds("quantizer.scheme=1x11") / few, 8, 0.3);
+    CU_ASSERT_DOUBLE_EQUAL(kmeans_seconds("quantizer.scheme=1x12") / few, 16 / 7.0, 0.1);
+    CU_ASSERT_DOUBLE_EQUAL(kmeans_seconds("quantizer.scheme=1x16") / few, 256 / 7.0, 1);
+}
+
 static void a_team_must_divide_the_ranks(void) {
     aq_model_shape shape = shape_70b();
     const aq_plan_machine machine = {.node_memory = 1};
@@ -150,6 +162,7 @@ static const aq_case cases[] = {
     {"only_what_crosses_nodes_is_network", only_what_crosses_nodes_is_network},
     {"more_ranks_take_less_time", more_ranks_take_less_time},
     {"a_team_must_divide_the_ranks", a_team_must_divide_the_ranks},
+    {"many_entries_have_a_rate_of_their_own", many_entries_have_a_rate_of_their_own},
     {"rates_come_back_as_they_were_written", rates_come_back_as_they_were_written},
     {"rates_are_found_by_name", rates_are_found_by_name},
 };

@@ -75,12 +75,17 @@ static double scores(const work *of, const aq_linear_shape *linear) {
     return (double)aq_linear_weights(linear) * (double)aq_entries_of(scheme) / of->team;
 }
 
+/* `many` where the machine has a way of its own with many entries. */
+static double score_rate(const work *of, double few, double many) {
+    return many > 0 && aq_entries_of(&of->config->quantizer.scheme) >= AQ_MANY_ENTRIES ? many : few;
+}
+
 static double phase_kmeans(const work *of) {
     const aq_config *config = of->config;
     double seconds = 0, iterations = (double)config->quantizer.kmeans_iterations + 1;
+    double rate = score_rate(of, of->rates->kmeans_scores, of->rates->kmeans_scores_many);
     for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        seconds +=
-            of->rates->kmeans_step + scores(of, &of->shape->linears[l]) / of->rates->kmeans_scores;
+        seconds += of->rates->kmeans_step + scores(of, &of->shape->linears[l]) / rate;
     return seconds * iterations * (double)config->quantizer.kmeans_starts *
            config->quantizer.scheme.codebooks;
 }
@@ -117,13 +122,14 @@ static double searches(const aq_config *config) {
 static double phase_codes(const work *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     double seconds = 0, beam = (double)of->config->quantizer.beam;
+    double rate = score_rate(of, of->rates->codes_scores, of->rates->codes_scores_many);
     bool pairs = of->config->quantizer.search == AQ_SEARCH_PAIRS;
     double turns = pairs ? 1 : scheme->codebooks; /* of a column group */
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         const aq_linear_shape *linear = &of->shape->linears[l];
         double in = (double)linear->in, out = (double)linear->out;
         seconds += in / scheme->in_group * turns * of->rates->codes_step +
-                   searches(of->config) * scores(of, linear) / of->rates->codes_scores +
+                   searches(of->config) * scores(of, linear) / rate +
                    beam * 2 * out * in * in / of->team / of->rates->residual_flops;
     }
     return seconds * rounds_of(of->config);

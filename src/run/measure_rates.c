@@ -176,10 +176,14 @@ static aq_status time_iteration(aq_backend *backend, const layer_size *size, dou
 
 static aq_status measure_kmeans(aq_backend *backend, aq_rates *rates) {
     const layer_size small = {16, 128, 1, 4}, large = {is_cuda(backend) ? 4096 : 256, 2048, 1, 8};
-    double most;
+    const layer_size many = {4096, 2048, 1, 12};
+    double most, longest;
     AQ_TRY(time_iteration(backend, &small, &rates->kmeans_step));
     AQ_TRY(time_iteration(backend, &large, &most));
     rates->kmeans_scores = rate_of(scores_of(&large), most, 1, rates->kmeans_step);
+    if (!is_cuda(backend)) return AQ_OK;
+    AQ_TRY(time_iteration(backend, &many, &longest));
+    rates->kmeans_scores_many = rate_of(scores_of(&many), longest, 1, rates->kmeans_step);
     return AQ_OK;
 }
 
@@ -209,6 +213,15 @@ static aq_status measure_codebooks(aq_backend *backend, aq_rates *rates) {
     return AQ_OK;
 }
 
+static aq_status measure_many_codes(aq_backend *backend, aq_rates *rates) {
+    const layer_size many = {4096, 256, 1, 16};
+    double seconds;
+    AQ_TRY(time_layer(backend, &many, search, &seconds));
+    rates->codes_scores_many =
+        rate_of(scores_of(&many), seconds, (double)(many.in / 8), rates->codes_step);
+    return AQ_OK;
+}
+
 /* Many entries show the scores, wide rows with few entries the updates of residuals. */
 static aq_status measure_codes(aq_backend *backend, aq_rates *rates) {
     bool cuda = is_cuda(backend);
@@ -221,6 +234,7 @@ static aq_status measure_codes(aq_backend *backend, aq_rates *rates) {
     rates->codes_step = least / (double)(small.in / 8);
     rates->codes_scores =
         rate_of(scores_of(&scores), scored, (double)(scores.in / 8), rates->codes_step);
+    if (cuda) AQ_TRY(measure_many_codes(backend, rates));
     double flops = 2.0 * (double)wide.out * (double)wide.in * (double)wide.in;
     rates->residual_flops = rate_of(flops, updated, (double)(wide.in / 8), rates->codes_step);
     return AQ_OK;

@@ -36,22 +36,26 @@ static const field fields[] = {FIELD(kmeans_step),
                                FIELD(update_step),
                                FIELD(copy_bytes),
                                FIELD(gram_flops),
+                               {"kmeans_scores_many", offsetof(aq_rates, kmeans_scores_many), true},
+                               {"codes_scores_many", offsetof(aq_rates, codes_scores_many), true},
                                {"device_memory", offsetof(aq_rates, device_memory), true},
                                {"process_memory", offsetof(aq_rates, process_memory), true}};
 
 enum { FIELDS = sizeof fields / sizeof *fields };
 
-/* H100: from a whole job on docs-llama-16m and published figures of its memory and units; H200 has
- * 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and 0.6 of its bandwidth. The
- * process's memory is that of four jobs on one H100, less plan's slack. */
+/* H100: what a step costs from a whole job on docs-llama-16m, the rest from `bench rates` and
+ * layers of 4096 x 4096; H200 has 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and
+ * 0.6 of its bandwidth. The process's memory is that of four jobs on one H100, less plan's slack.
+ */
 #define H100_RATES(arithmetic, bandwidth)                                                          \
-    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic), .codebooks_step = 95e-6,           \
-    .codebooks_flops = 220e12 * (arithmetic), .precise_flops = 51e12 * (arithmetic),               \
-    .codes_step = 14e-6, .codes_scores = 1.1e12 * (arithmetic),                                    \
-    .residual_flops = 6e12 * (bandwidth), .forward_step = 0.5e-3,                                  \
-    .forward_flops = 120e12 * (arithmetic), .training_step = 1.3e-3,                               \
-    .training_flops = 100e12 * (arithmetic), .update_step = 0.5e-3,                                \
-    .copy_bytes = 2.5e12 * (bandwidth), .gram_flops = 30e12 * (arithmetic),                        \
+    .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic),                                    \
+    .kmeans_scores_many = 7e13 * (arithmetic), .codebooks_step = 60e-6,                            \
+    .codebooks_flops = 200e12 * (arithmetic), .precise_flops = 50e12 * (arithmetic),               \
+    .codes_step = 14e-6, .codes_scores = 1.4e12 * (arithmetic),                                    \
+    .codes_scores_many = 15e12 * (arithmetic), .residual_flops = 25e12 * (bandwidth),              \
+    .forward_step = 0.5e-3, .forward_flops = 250e12 * (arithmetic), .training_step = 1.3e-3,       \
+    .training_flops = 400e12 * (arithmetic), .update_step = 0.5e-3,                                \
+    .copy_bytes = 2.8e12 * (bandwidth), .gram_flops = 40e12 * (arithmetic),                        \
     .process_memory = 0.552e9
 
 static const aq_rates built_in[] = {

@@ -11,13 +11,14 @@
 
 #include <jansson.h>
 
-enum { AQ_DEVICE_NAME = 128 };
+enum { AQ_DEVICE_NAME = 128, AQ_MANY_ENTRIES = 4096 };
 
 /* Seconds; work a second; bytes. A score is one entry's distance from one vector, in dimensions
  * (vectors x entries x dimensions). */
 typedef struct aq_rates {
     char device[AQ_DEVICE_NAME], backend[16];
     double kmeans_step, kmeans_scores;               /* an iteration */
+    double kmeans_scores_many, codes_scores_many;    /* from AQ_MANY_ENTRIES on; 0: the same */
     double codebooks_step, codebooks_flops;          /* a step of conjugate gradients on a layer */
     double precise_flops;                            /* products in float32 */
     double codes_step, codes_scores, residual_flops; /* a column group of a code pass */
