@@ -2,8 +2,8 @@
 
 #include "base/random.h"
 
-/* Few clusters: a block adds up runs of points in their order, each warp those of its 32 clusters,
- * and a cluster's parts are added in the order of the runs. Many clusters: lists are made first. */
+/* Few clusters: a block adds up runs of points, a thread those of its cluster in their order, and a
+ * cluster's parts are added in the order of the runs. Many clusters: lists are made first. */
 
 constexpr size_t few_clusters = 512;
 constexpr unsigned tile_points = 256, most_width = 32;
@@ -19,47 +19,60 @@ struct sums_args {
     aq_cluster_draw draw;
 };
 
-template <unsigned Width>
+/* The tile's points, and for each of the block's clusters a bit for every point that is its own. */
+template <unsigned Width, bool Whole>
 static __device__ void load_points(const sums_args &args, size_t first, float *points,
-                                   uint16_t *codes) {
-    size_t n = first + threadIdx.x;
-    codes[threadIdx.x] = n < args.count ? args.codes[n * args.books] : UINT16_MAX;
-    size_t left = (args.count - first) * args.width;
-    for (unsigned i = threadIdx.x; i < tile_points * args.width; i += tile_points)
-        if (i < left)
-            points[i / args.width * Width + i % args.width] = args.points[first * args.width + i];
-}
-
-/* The points of the warp's clusters among 32, one after the other. */
-template <unsigned Width>
-static __device__ void add_points(const float *points, const uint16_t *codes, unsigned first,
-                                  unsigned width, float (&sum)[Width], float &size) {
-    unsigned lane = threadIdx.x % 32;
-    unsigned own = __ballot_sync(cuda_whole_warp, codes[lane] - first < 32u);
-    while (own) {
-        unsigned n = __ffs(own) - 1;
-        own &= own - 1;
-        if (codes[n] - first != lane) continue;
-        size += 1;
-        for (unsigned i = 0; i < Width; i++)
-            if (i < width) sum[i] += points[n * Width + i];
+                                   uint32_t (*owned)[tile_points / 32]) {
+    size_t n = first + threadIdx.x, left = (args.count - first) * args.width;
+    if (n < args.count) {
+        unsigned cluster = args.codes[n * args.books] - blockIdx.y * tile_points;
+        if (cluster < tile_points)
+            atomicOr(&owned[cluster][threadIdx.x / 32], 1u << threadIdx.x % 32);
+    }
+    if constexpr (Whole) {
+        const float4 *source = reinterpret_cast<const float4 *>(args.points + first * Width);
+        for (unsigned i = threadIdx.x; i < tile_points * Width / 4; i += tile_points)
+            if (i < left / 4) reinterpret_cast<float4 *>(points)[i] = source[i];
+    } else {
+        for (unsigned i = threadIdx.x; i < tile_points * args.width; i += tile_points)
+            if (i < left)
+                points[i / args.width * Width + i % args.width] =
+                    args.points[first * args.width + i];
     }
 }
 
-template <unsigned Width>
+/* Adds the points that are the cluster's own, and forgets whose they were. */
+template <unsigned Width, bool Whole>
+static __device__ void add_points(const float *points, uint32_t (&owned)[tile_points / 32],
+                                  unsigned width, float (&sum)[Width], float &size) {
+#pragma unroll
+    for (unsigned word = 0; word < tile_points / 32; word++) {
+        uint32_t left = owned[word];
+        owned[word] = 0;
+        while (left) {
+            const float *point = points + (word * 32 + __ffs(left) - 1) * Width;
+            left &= left - 1;
+            size += 1;
+            for (unsigned i = 0; i < Width; i++)
+                if (Whole || i < width) sum[i] += point[i];
+        }
+    }
+}
+
+template <unsigned Width, bool Whole>
 __global__ void __launch_bounds__(tile_points) code_sums_kernel(sums_args args) {
     __shared__ __align__(16) float points[tile_points * Width];
-    __shared__ uint16_t codes[tile_points];
-    unsigned cluster = blockIdx.y * tile_points + threadIdx.x, warp_first = cluster / 32 * 32;
+    __shared__ __align__(16) uint32_t owned[tile_points][tile_points / 32];
+    unsigned cluster = blockIdx.y * tile_points + threadIdx.x;
     float sum[Width] = {}, size = 0;
+    for (unsigned word = 0; word < tile_points / 32; word++) owned[threadIdx.x][word] = 0;
     for (unsigned tile = 0; tile < args.run_tiles; tile++) {
         size_t first = ((size_t)blockIdx.x * args.run_tiles + tile) * tile_points;
         if (first >= args.count) break;
         __syncthreads();
-        load_points<Width>(args, first, points, codes);
+        load_points<Width, Whole>(args, first, points, owned);
         __syncthreads();
-        for (unsigned n = 0; n < tile_points; n += 32)
-            add_points<Width>(points + n * Width, codes + n, warp_first, args.width, sum, size);
+        add_points<Width, Whole>(points, owned[threadIdx.x], args.width, sum, size);
     }
     if (cluster >= args.clusters) return;
     float *part = args.parts + (blockIdx.x * args.clusters + cluster) * (args.width + 1);
@@ -97,7 +110,11 @@ static __global__ void join_parts_kernel(sums_args args) {
 template <unsigned Width>
 static aq_status sum_runs(const cuda_state *state, const sums_args &args) {
     dim3 grid(args.runs, (unsigned)((args.clusters + tile_points - 1) / tile_points));
-    code_sums_kernel<Width><<<grid, tile_points, 0, state->stream>>>(args);
+    bool aligned = reinterpret_cast<uintptr_t>(args.points) % sizeof(float4) == 0;
+    if (aligned && args.width == Width)
+        code_sums_kernel<Width, true><<<grid, tile_points, 0, state->stream>>>(args);
+    else
+        code_sums_kernel<Width, false><<<grid, tile_points, 0, state->stream>>>(args);
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
 }

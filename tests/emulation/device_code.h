@@ -113,6 +113,12 @@ template <class Number> Number atomicMin(Number *least, Number value) {
     return old;
 }
 
+template <class Number> Number atomicOr(Number *bits, Number value) {
+    Number old = *bits;
+    *bits |= value;
+    return old;
+}
+
 /* ---- bits ---- */
 
 /* The lowest bit that is set, counted from 1. */
