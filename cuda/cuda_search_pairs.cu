@@ -142,6 +142,7 @@ static __device__ void score_row(const search_args &args, unsigned step,
         pulls[i] /= square;
         best.usable &= isfinite(pulls[i]) != 0;
     }
+    __syncwarp(); /* the last step's readers of `firsts` are through */
     for (unsigned j = 0; j < pair_lanes; j++) {
         unsigned k = row.lane + 32 * j;
         bool real = k < args.entries;

@@ -100,6 +100,10 @@ static inline unsigned __ballot_sync(unsigned, bool vote) {
     return ballot;
 }
 
+static inline void __syncwarp() {
+    (void)__ballot_sync(~0u, false);
+}
+
 /* Only one thread runs at a time. */
 template <class Number> Number atomicAdd(Number *sum, Number value) {
     Number old = *sum;
