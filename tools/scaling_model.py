@@ -23,8 +23,8 @@ CONSTANTS = {
     "adam_steps": 100,     # calls a round of fitting: one a step
     "parameters": 16,      # calls a step of block tuning: one a parameter
     "batch": 32,
+    "save": 3e8,           # bytes a second: tuning's state into a file in memory, which one member writes for all
 }
-SHARED = ("forward", "k-means", "codebooks", "codes", "tuning")  # phases that a team divides
 
 
 def events_of(run):
@@ -61,14 +61,15 @@ def blocks_of(events):
     return result
 
 
-def in_team(block, team, sequences, constants):
-    """The block's parts for a member of a team: work divided, and calls between the members."""
+def in_team(block, team, job, constants):
+    """The block's parts for a member of a team: work divided, calls between the members, and what one of them does alone."""
     if team == 1:
         return block
+    alone = min(block["tuning"], block["epochs"] * job["state_bytes"] / constants["save"])
     calls = block["rounds"] * (constants["adam_steps"] + 4) + 20 * block["layers"]
-    steps = -(-sequences // constants["batch"]) * block["epochs"] * constants["parameters"]
+    steps = -(-job["sequences"] // constants["batch"]) * block["epochs"] * constants["parameters"]
     return {**block, "forward": block["forward"] / team, "fit": block["fit"] / team + calls * constants["call"],
-            "tuning": block["tuning"] / team + steps * constants["call"]}
+            "tuning": (block["tuning"] - alone) / team + alone + steps * constants["call"]}
 
 
 def simulate(blocks, teams, boundary_bytes, constants):
@@ -92,8 +93,8 @@ def simulate(blocks, teams, boundary_bytes, constants):
 
 
 def predict(blocks, job, ranks, team, constants):
-    """job: sequences and boundary_bytes of the whole job. Ranks that make no whole team are left out."""
-    members = [in_team(block, team, job["sequences"], constants) for block in blocks]
+    """job: what job_of tells of the whole job. Ranks that make no whole team are left out."""
+    members = [in_team(block, team, job, constants) for block in blocks]
     return simulate(members, ranks // team, job["boundary_bytes"] / team, constants)
 
 
@@ -103,8 +104,14 @@ def repeated(blocks, count):
     return [blocks[0]] + [rest[i % len(rest)] for i in range(count - 1)] if count else blocks
 
 
+def state_bytes(scheme, group):
+    """Of the codebooks of a block's seven linears as tuning keeps them: values, best values, two moments, float32."""
+    codebooks, bits = scheme.split("x")
+    return 7.0 * 4 * 4 * int(codebooks) * 2 ** int(bits) * int(group)
+
+
 def job_of(run):
-    """Sequences and the bytes of one boundary, from the run's resolved configuration."""
+    """Sequences, the bytes of one boundary and of tuning's state, from the run's resolved configuration."""
     keys = {}
     section = ""
     for line in (pathlib.Path(run) / "config.yaml").read_text().splitlines():
@@ -113,7 +120,8 @@ def job_of(run):
         keys[f"{section}.{name}" if line.startswith(" ") else name] = value.split("#")[0].strip().strip("\"'")
     hidden = json.loads((pathlib.Path(keys["model"]) / "config.json").read_text())["hidden_size"]
     sequences, length = int(keys["calibration.sequences"]), int(keys["calibration.length"])
-    return {"sequences": sequences, "boundary_bytes": 2.0 * sequences * length * hidden}
+    return {"sequences": sequences, "boundary_bytes": 2.0 * sequences * length * hidden,
+            "state_bytes": state_bytes(keys["quantizer.scheme"], keys["quantizer.group"])}
 
 
 def numbers(text):
