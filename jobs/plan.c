@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "config_options.h"
 #include "jobs.h"
 #include "model/source.h"
 #include "run/config_table.h"
@@ -14,13 +15,11 @@
 #include <unistd.h>
 
 enum {
-    OPTION_SET = 0x2001,
-    OPTION_RANKS,
+    OPTION_RANKS = 0x2001,
     OPTION_NODE_RANKS,
     OPTION_GPU,
     OPTION_RATES,
     OPTION_NODE_MEMORY,
-    MOST_SETS = 256,
     MOST_RANKS = 1 << 20,
     MOST_GIGABYTES = 1 << 30,
     MOST_CONFIG = 1 << 24
@@ -30,9 +29,8 @@ enum {
 static const size_t mpi_bytes = (size_t)12 << 20;
 
 typedef struct plan_options {
-    const char *config, *backend, *gpu, *rates;
-    const char *sets[MOST_SETS];
-    int set_count;
+    aq_config_options config;
+    const char *gpu, *rates;
     long ranks, node_ranks; /* 0: not given */
     double node_memory;     /* GB; 0: not given */
     bool json;
@@ -42,25 +40,17 @@ static const struct argp_option option_list[] = {
     {"ranks", OPTION_RANKS, "R", 0, "Processes of the job (1)", 0},
     {"ranks-per-node", OPTION_NODE_RANKS, "N", 0, "Of them on one node (all, at most 8)", 0},
     {"gpu", OPTION_GPU, "NAME", 0, "Plan for this GPU: h100, h200, a100 or a longer name", 0},
-    {"backend", 'b', "NAME", 0, "auto, cpu or cuda (run.backend)", 0},
     {"rates", OPTION_RATES, "FILE", 0, "Rates that `aqlm-mpi bench rates --out FILE' measured", 0},
     {"node-memory", OPTION_NODE_MEMORY, "GB", 0, "Host memory of a node (this machine's)", 0},
-    {"set", OPTION_SET, "KEY=VALUE", 0, "Set one key of the configuration (repeatable)", 0},
+    AQ_SET_ROW,
+    AQ_BACKEND_ROW,
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };
 
-static aq_status add_set(plan_options *options, const char *assignment) {
-    AQ_REQUIRE(options->set_count < MOST_SETS, AQ_INVALID, "more than %d --set", MOST_SETS);
-    options->sets[options->set_count++] = assignment;
-    return AQ_OK;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     plan_options *options = state->input;
     switch (key) {
-    case OPTION_SET:
-        return (error_t)add_set(options, argument);
     case OPTION_RANKS:
         return (error_t)aq_job_number_of("--ranks", argument, 1, MOST_RANKS, &options->ranks);
     case OPTION_NODE_RANKS:
@@ -75,18 +65,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
     case OPTION_RATES:
         options->rates = argument;
         return 0;
-    case 'b':
-        options->backend = argument;
-        return 0;
     case 'j':
         options->json = true;
         return 0;
-    case ARGP_KEY_ARG:
-        if (options->config) return ARGP_ERR_UNKNOWN;
-        options->config = argument;
-        return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return aq_config_options_take(key, argument, &options->config);
     }
 }
 
@@ -103,11 +86,9 @@ static const struct argp command_line = {
 /* ---- the subject ---- */
 
 static aq_status read_config(const plan_options *options, aq_config *config) {
-    AQ_REQUIRE(options->config, AQ_INVALID, "plan: which CONFIG.yaml? --help shows the usage");
-    AQ_TRY(aq_config_read(options->config, config));
-    for (int i = 0; i < options->set_count; i++) AQ_TRY(aq_config_set(options->sets[i], config));
-    const char *backend = options->gpu && !options->backend ? "cuda" : options->backend;
-    if (backend) AQ_TRY(aq_setting_set(aq_setting_find("run.backend"), backend, config));
+    aq_config_options given = options->config;
+    if (options->gpu && !given.backend) given.backend = "cuda";
+    AQ_TRY(aq_config_options_read(&given, "plan", config));
     return aq_config_check(config);
 }
 

@@ -1,40 +1,31 @@
 /* aqlm-mpi quantize: the main job, alone or under mpirun. */
 #include "base/log.h"
 #include "base/stop.h"
+#include "config_options.h"
 #include "dist/devices.h"
 #include "dist/quantize_run.h"
 #include "dist/start_check.h"
 #include "jobs.h"
-#include "run/config.h"
+#include "run/config_table.h"
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    OPTION_SET = 0x2001,
-    OPTION_SEED,
-    OPTION_OUTPUT,
-    OPTION_PROGRESS,
-    OPTION_BREAK_LOCK,
-    OPTION_RESTART,
-    MAX_SETS = 256
-};
+enum { OPTION_SEED = 0x2001, OPTION_OUTPUT, OPTION_PROGRESS, OPTION_BREAK_LOCK, OPTION_RESTART };
 
 typedef struct quantize_options {
-    const char *config;
-    const char *sets[MAX_SETS]; /* key=value, in the order given */
-    int set_count;
-    const char *backend, *seed, *output;
+    aq_config_options config;
+    const char *seed, *output;
     aq_progress_mode progress;
     bool quiet, break_lock;
     aq_restart restart;
 } quantize_options;
 
 static const struct argp_option option_list[] = {
-    {"set", OPTION_SET, "KEY=VALUE", 0, "Set one key of the configuration (repeatable)", 0},
-    {"backend", 'b', "NAME", 0, "auto, cpu or cuda (run.backend)", 0},
+    AQ_SET_ROW,
+    AQ_BACKEND_ROW,
     {"seed", OPTION_SEED, "N", 0, "Seed of all random numbers (run.seed)", 0},
     {"output", 'o', "DIR", 0, "The run directory (output)", 0},
     {"progress", OPTION_PROGRESS, "MODE", 0, "auto, live or plain (auto)", 0},
@@ -46,20 +37,9 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static aq_status add_set(quantize_options *options, const char *assignment) {
-    AQ_REQUIRE(options->set_count < MAX_SETS, AQ_INVALID, "more than %d --set", MAX_SETS);
-    options->sets[options->set_count++] = assignment;
-    return AQ_OK;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
     quantize_options *options = state->input;
     switch (key) {
-    case OPTION_SET:
-        return (error_t)add_set(options, argument);
-    case 'b':
-        options->backend = argument;
-        return 0;
     case OPTION_SEED:
         options->seed = argument;
         return 0;
@@ -76,12 +56,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
         return 0;
     case OPTION_RESTART:
         return (error_t)aq_restart_parse(argument, &options->restart);
-    case ARGP_KEY_ARG:
-        if (options->config) return ARGP_ERR_UNKNOWN;
-        options->config = argument;
-        return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return aq_config_options_take(key, argument, &options->config);
     }
 }
 
@@ -108,19 +84,11 @@ static const struct argp command_line = {
 };
 
 static aq_status set_option(const char *key, const char *value, aq_config *config) {
-    char *assignment;
-    if (!value) return AQ_OK;
-    AQ_REQUIRE(asprintf(&assignment, "%s=%s", key, value) >= 0, AQ_MEMORY, "out of memory");
-    aq_status status = aq_config_set(assignment, config);
-    free(assignment);
-    return status;
+    return value ? aq_setting_set(aq_setting_find(key), value, config) : AQ_OK;
 }
 
 static aq_status read_config(quantize_options *options, aq_config *config) {
-    AQ_REQUIRE(options->config, AQ_INVALID, "quantize: which CONFIG.yaml? --help shows the usage");
-    AQ_TRY(aq_config_read(options->config, config));
-    for (int i = 0; i < options->set_count; i++) AQ_TRY(aq_config_set(options->sets[i], config));
-    AQ_TRY(set_option("run.backend", options->backend, config));
+    AQ_TRY(aq_config_options_read(&options->config, "quantize", config));
     AQ_TRY(set_option("run.seed", options->seed, config));
     AQ_TRY(set_option("output", options->output, config));
     AQ_TRY(aq_config_check(config));

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """check_ranks.py BUILD ROOT: a job of 64 tiny blocks on 1 to 32 ranks of this machine, by tools/scaling.py.
 
-Every number of ranks must give the same bytes and forward every block once, and no rank may starve: each gets at
-least a quarter of its even share (whole blocks, so that 32 ranks are free to have none: there are more of them than cores). Exits with 77 (skipped) where NumPy is missing.
+Every number of ranks must give the same bytes and forward every block once, and no rank may starve: each gets at least a quarter
+of its even share, in whole blocks (so 32 ranks on fewer cores are free to have none). Exits with 77 (skipped) where NumPy is
+missing.
 """
 import collections
 import os
