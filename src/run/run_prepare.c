@@ -132,13 +132,15 @@ static void fill_fingerprint(aq_run_directory *directory, const char *identity) 
     snprintf(directory->fingerprint, sizeof directory->fingerprint, "%016" PRIx64, hash);
 }
 
-/* A file without one is damaged, which is found out later. */
+/* A whole file of another job is not to be set aside as a damaged one would be. */
 static aq_status check_block(const aq_run_directory *directory, size_t index, const char *why) {
     char *path, *fingerprint;
+    bool known;
     AQ_TRY(aq_run_directory_block_path(directory, index, &path));
     (void)aq_block_file_fingerprint(path, &fingerprint);
     aq_status status = AQ_OK;
-    if (fingerprint && strcmp(fingerprint, directory->fingerprint) != 0)
+    if (fingerprint && strcmp(fingerprint, directory->fingerprint) != 0 &&
+        aq_digest_verify(path, &aq_stop_watch, &known) == AQ_OK)
         status = AQ_FAIL(AQ_INVALID,
                          "%s; and %s was made with other settings, model or tokens than those of "
                          "this command: give it those of the run",
@@ -148,12 +150,16 @@ static aq_status check_block(const aq_run_directory *directory, size_t index, co
     return status;
 }
 
-/* What the two files do not say any more, the fingerprints of the block files do. */
+/* What the two files do not say any more, or not to this version, the fingerprints of the block
+ * files do. */
 static aq_status check_blocks(const aq_run_directory *directory, const earlier *files) {
     const char *why = files->config_damage     ? files->config_damage
                       : files->identity_damage ? files->identity_damage
-                      : files->has_config      ? "identity.txt is missing"
-                                               : "config.yaml is missing";
+                      : !files->has_config     ? "config.yaml is missing"
+                      : !files->identity
+                          ? "identity.txt is missing"
+                          : "another version of this program, whose settings are not "
+                            "these, began the run";
     for (size_t i = 0; i < directory->source->shape.blocks; i++)
         AQ_TRY(check_block(directory, i, why));
     return AQ_OK;
@@ -189,7 +195,7 @@ static aq_status check_earlier(aq_run_directory *directory, const aq_config *con
     AQ_TRY(aq_identity_make(&facts, files->identity, identity));
     if (files->identity) AQ_TRY(aq_identity_same(files->identity_path, files->identity, *identity));
     fill_fingerprint(directory, *identity);
-    if (!files->has_config || !files->identity) AQ_TRY(check_blocks(directory, files));
+    AQ_TRY(check_blocks(directory, files));
     warn_if_moved(directory, *identity);
     return AQ_OK;
 }
