@@ -283,6 +283,18 @@ static void damaged_and_foreign_blocks_are_not_finished(void) {
     fixture_free(&made);
 }
 
+/* The settings on disk are the same, but the block says that there were others. */
+static void a_whole_block_of_other_settings_is_refused(void) {
+    fixture made = fixture_new("version");
+    AQ_CHECK(prepare(&made));
+    made.directory.fingerprint[0] ^= 1;
+    write_block(&made, 1);
+    reopen(&made);
+    AQ_CHECK_FAILS(prepare(&made), AQ_INVALID, "another version of this program");
+    CU_ASSERT_TRUE(exists(&made, "blocks/block-0001.h5"));
+    fixture_free(&made);
+}
+
 static void gathering_needs_every_block(void) {
     fixture made = fixture_new("gather");
     AQ_CHECK(prepare(&made));
