@@ -331,6 +331,7 @@ static const aq_case cases[] = {
     {"temporary_files_of_an_earlier_run_go_away", temporary_files_of_an_earlier_run_go_away},
     {"written_blocks_are_finished", written_blocks_are_finished},
     {"damaged_and_foreign_blocks_are_not_finished", damaged_and_foreign_blocks_are_not_finished},
+    {"a_whole_block_of_other_settings_is_refused", a_whole_block_of_other_settings_is_refused},
     {"gathering_needs_every_block", gathering_needs_every_block},
     {"a_file_in_the_way_is_named", a_file_in_the_way_is_named},
 };
