@@ -3,9 +3,11 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -208,6 +210,22 @@ static void nobody_has_to_keep_metrics(void) {
     aq_metrics_close(NULL);
 }
 
+/* The disk takes a part of the line. */
+static void a_line_without_room_tells_the_reason(void) {
+    const char *path = fresh_path();
+    const struct rlimit small = {.rlim_cur = 20, .rlim_max = RLIM_INFINITY};
+    struct rlimit before;
+    aq_metrics *metrics;
+    AQ_CHECK(aq_metrics_open(path, 0, &metrics));
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    setrlimit(RLIMIT_FSIZE, &small);
+    AQ_CHECK_FAILS(aq_metrics_end(metrics, NULL), AQ_IO,
+                   "metrics.jsonl: cannot be written: File too large");
+    setrlimit(RLIMIT_FSIZE, &before);
+    aq_metrics_close(metrics);
+}
+
 #define CASE(name)                                                                                 \
     { #name, name }
 
@@ -220,6 +238,7 @@ int main(int argc, char **argv) {
         CASE(lines_of_several_processes_do_not_mix),
         CASE(a_second_run_appends),
         CASE(a_file_that_cannot_be_written_is_an_error),
+        CASE(a_line_without_room_tells_the_reason),
         CASE(nobody_has_to_keep_metrics),
     };
     return aq_test_main("metrics", cases, sizeof cases / sizeof *cases, argc, argv);

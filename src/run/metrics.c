@@ -74,11 +74,16 @@ static json_t *count_or_null(int value) {
     return value > 0 ? json_integer(value) : json_null();
 }
 
+/* One call, so that lines of several ranks stay whole; a disk that takes a part of it only gives
+ * its reason when asked for the rest. */
 static aq_status append(const aq_metrics *metrics, const char *line, size_t size) {
-    ssize_t written = write(metrics->file, line, size);
-    AQ_REQUIRE(written >= 0, AQ_IO, "%s: cannot be written: %s", metrics->path, strerror(errno));
-    AQ_REQUIRE((size_t)written == size, AQ_IO, "%s: only %zd of %zu bytes could be written",
-               metrics->path, written, size);
+    while (size > 0) {
+        ssize_t written = write(metrics->file, line, size);
+        if (written < 0 && errno == EINTR) continue;
+        AQ_REQUIRE(written > 0, AQ_IO, "%s: cannot be written: %s", metrics->path, strerror(errno));
+        line += written;
+        size -= (size_t)written;
+    }
     return AQ_OK;
 }
 
