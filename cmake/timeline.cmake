@@ -1,0 +1,10 @@
+# libgpu_timeline.so, which tools/gpu_timeline.py loads into a job; built where CUPTI lies beside CUDA.
+find_library(CUPTI_LIBRARY cupti HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/extras/CUPTI/lib64)
+find_path(CUPTI_INCLUDE cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_ROOT}/extras/CUPTI/include)
+if(CUPTI_LIBRARY AND CUPTI_INCLUDE)
+  add_library(gpu_timeline SHARED tools/gpu_timeline.c)
+  target_include_directories(gpu_timeline SYSTEM PRIVATE ${CUPTI_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(gpu_timeline PRIVATE options ${CUPTI_LIBRARY} Threads::Threads)
+  get_filename_component(cupti_folder ${CUPTI_LIBRARY} DIRECTORY)
+  target_link_options(gpu_timeline PRIVATE LINKER:-rpath,${cupti_folder})
+endif()
