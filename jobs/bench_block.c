@@ -1,9 +1,11 @@
 /* aqlm-mpi bench block: what a whole block costs, and the model that is made of such blocks. */
+#include "base/memory.h"
 #include "bench.h"
 #include "bench_table.h"
 #include "jobs.h"
 #include "run/config_table.h"
-#include "run/time_block.h"
+#include "run/needs.h"
+#include "run/time_whole.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +43,7 @@ static const struct argp_option option_list[] = {
     {"shape", OPTION_SHAPE, "NAME", 0,
      "Of the block: llama-2-7b, llama-2-70b, mixtral-8x7b, or HIDDENxFFNxHEADS", 0},
     {"full", OPTION_FULL, NULL, 0,
-     "Run all iterations, starts and rounds of every fit, instead of scaling the first few", 0},
+     "Quantize the block as a whole, as a job does, instead of timing and scaling parts", 0},
     {"repeat", OPTION_REPEAT, "N", 0, "Take the median of N times (5)", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {"scheme", FIRST_SETTING, "MxB", 0, "Codebooks x bits of a code (1x16)", 1},
@@ -97,7 +99,8 @@ static const struct argp block_line = {
     .parser = parse_option,
     .doc = "Times every layer's fit, the passes and the tuning of a made-up block, and tells what "
            "the block and its whole model take on one device, beside the floor that this machine "
-           "sets. Parts that are all alike are timed and scaled; the last lines say which.",
+           "sets. Parts that are all alike are timed and scaled, unless --full runs them all; the "
+           "last lines say which.",
 };
 
 /* ---- results ---- */
@@ -106,7 +109,9 @@ typedef struct block_result {
     aq_block_kind kind;
     aq_block_subject subject;
     aq_block_cost cost;
+    aq_whole_cost whole; /* with --full */
     aq_machine machine;
+    bool full;
 } block_result;
 
 static const char *const phase_names[AQ_BLOCK_PHASES] = {
@@ -116,7 +121,9 @@ static const char *const phase_names[AQ_BLOCK_PHASES] = {
 
 static aq_bench_row row_of(const block_result *result, int phase) {
     const aq_block_cost *cost = &result->cost;
-    return (aq_bench_row){phase_names[phase], cost->seconds[phase], cost->work[phase]};
+    bool both = result->full && phase == AQ_BLOCK_FORWARD;
+    const char *name = both ? "passes, Gram matrices" : phase_names[phase];
+    return (aq_bench_row){name, cost->seconds[phase], cost->work[phase]};
 }
 
 /* Phases follow each other, so their floors add up. */
@@ -126,14 +133,14 @@ static double block_seconds(const block_result *result, double *floor) {
         seconds += result->cost.seconds[i];
         *floor += aq_work_floor(&result->cost.work[i], &result->machine);
     }
-    return seconds;
+    return result->full ? result->whole.seconds : seconds;
 }
 
 static double model_hours(const block_result *result, double seconds) {
     return (double)result->kind.shape.blocks * seconds / 3600;
 }
 
-static void print_layers(const aq_block_cost *cost) {
+static void print_timed_layers(const aq_block_cost *cost) {
     printf("\n%-26s %12s %12s %12s %12s\n", "layers", "k-means, s", "codebooks, s", "codes, s",
            "error");
     for (int i = 0; i < cost->layer_count; i++) {
@@ -145,6 +152,24 @@ static void print_layers(const aq_block_cost *cost) {
     }
 }
 
+static const char *place_of(bool resident) {
+    return resident ? "on the device" : "in host memory";
+}
+
+static void print_whole(const block_result *result) {
+    const aq_whole_cost *whole = &result->whole;
+    putchar('\n');
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        printf("%-26s error %.6f\n", result->kind.shape.linears[l].name, whole->layer_errors[l]);
+    printf("%-26s error %.6f before tuning, %.6f behind it\n", "the block", whole->fitted_error,
+           whole->error);
+    printf("activations: %.2f GB of inputs %s, as many of targets %s; made up in %.1f s, not "
+           "counted\n",
+           1e-9 * (double)whole->activation_bytes, place_of(whole->inputs_resident),
+           place_of(whole->targets_resident), whole->setup_seconds);
+    printf("host memory: %.2f GB at most\n", 1e-9 * (double)aq_host_memory_peak());
+}
+
 static void print_assumptions(const block_result *result) {
     const aq_block_subject *of = &result->subject;
     const aq_fit_settings *fit = &of->fit;
@@ -154,9 +179,9 @@ static void print_assumptions(const block_result *result) {
            fit->scheme.codebooks, fit->scheme.bits, fit->scheme.out_group, fit->scheme.in_group,
            fit->beam, of->sequences, of->length, of->held_out, fit->kmeans_starts,
            fit->kmeans_iterations, fit->rounds, of->epochs, of->batch);
-    if (of->full)
-        printf("run: every fit of a shape as a whole; one step of Gram matrices, passes and "
-               "tuning, scaled\n");
+    if (result->full)
+        printf("run: all of it; the floor counts every iteration of k-means, needed or not, and no "
+               "codebook rounds\n");
     else
         printf("run: per shape one start, at most %d iterations and %d rounds, scaled (the errors "
                "are theirs); one step of Gram matrices, passes and tuning, scaled\n",
@@ -172,18 +197,30 @@ static void print_text(aq_backend *backend, const block_result *result) {
     aq_bench_print_head(backend, &result->machine);
     for (int i = 0; i < AQ_BLOCK_PHASES; i++) {
         const aq_bench_row row = row_of(result, i);
-        aq_bench_print_row(&row, &result->machine);
+        if (row.seconds > 0) aq_bench_print_row(&row, &result->machine);
     }
     printf("%-26s %12.2f %14s %12.2f %9.1f%%\n", "a block", seconds, "", floor,
            100 * floor / seconds);
     printf("%zu blocks: %.3g GPU-hours (floor %.3g)\n", result->kind.shape.blocks,
            model_hours(result, seconds), model_hours(result, floor));
     aq_bench_print_peak(backend);
-    print_layers(&result->cost);
+    if (result->full)
+        print_whole(result);
+    else
+        print_timed_layers(&result->cost);
     print_assumptions(result);
 }
 
-static json_t *layers_json(const aq_block_cost *cost) {
+static json_t *whole_layers_json(const block_result *result) {
+    json_t *layers = json_array();
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        json_array_append_new(layers,
+                              json_pack("{ss sf}", "name", result->kind.shape.linears[l].name,
+                                        "error", result->whole.layer_errors[l]));
+    return layers;
+}
+
+static json_t *timed_layers_json(const aq_block_cost *cost) {
     json_t *layers = json_array();
     for (int i = 0; i < cost->layer_count; i++) {
         const aq_layer_cost *layer = &cost->layers[i];
@@ -196,7 +233,8 @@ static json_t *layers_json(const aq_block_cost *cost) {
     return layers;
 }
 
-static json_t *assumptions_json(const aq_block_subject *of) {
+static json_t *assumptions_json(const block_result *result) {
+    const aq_block_subject *of = &result->subject;
     const aq_fit_settings *fit = &of->fit;
     return json_pack("{si si si si si sI sI sI si si si si si sb}", "codebooks",
                      fit->scheme.codebooks, "bits", fit->scheme.bits, "group", fit->scheme.in_group,
@@ -204,7 +242,7 @@ static json_t *assumptions_json(const aq_block_subject *of) {
                      (json_int_t)of->sequences, "seqlen", (json_int_t)of->length, "validation",
                      (json_int_t)of->held_out, "kmeans_starts", fit->kmeans_starts,
                      "kmeans_iterations", fit->kmeans_iterations, "rounds", fit->rounds, "epochs",
-                     of->epochs, "batch", of->batch, "full", of->full);
+                     of->epochs, "batch", of->batch, "full", result->full);
 }
 
 static void print_json(aq_backend *backend, const char *shape, const block_result *result) {
@@ -212,16 +250,18 @@ static void print_json(aq_backend *backend, const char *shape, const block_resul
     json_t *phases = json_array();
     for (int i = 0; i < AQ_BLOCK_PHASES; i++) {
         const aq_bench_row row = row_of(result, i);
-        json_array_append_new(phases, aq_bench_row_json(&row, &result->machine));
+        if (row.seconds > 0)
+            json_array_append_new(phases, aq_bench_row_json(&row, &result->machine));
     }
     aq_job_print_json(
         json_pack("{ss so so so sI sf sf sf sf so so}", "shape", shape, "machine",
                   aq_bench_machine_json(backend, &result->machine), "layers",
-                  layers_json(&result->cost), "phases", phases, "blocks",
-                  (json_int_t)result->kind.shape.blocks, "block_seconds", seconds,
-                  "block_floor_seconds", floor, "gpu_hours", model_hours(result, seconds),
-                  "floor_gpu_hours", model_hours(result, floor), "assumptions",
-                  assumptions_json(&result->subject), "peak_memory", aq_bench_peak_json(backend)),
+                  result->full ? whole_layers_json(result) : timed_layers_json(&result->cost),
+                  "phases", phases, "blocks", (json_int_t)result->kind.shape.blocks,
+                  "block_seconds", seconds, "block_floor_seconds", floor, "gpu_hours",
+                  model_hours(result, seconds), "floor_gpu_hours", model_hours(result, floor),
+                  "assumptions", assumptions_json(result), "peak_memory",
+                  aq_bench_peak_json(backend)),
         JSON_REAL_PRECISION(9));
 }
 
@@ -238,21 +278,48 @@ static aq_block_subject subject_of(const block_options *options, const aq_block_
                                 .batch = (int)config->tuning.batch,
                                 .precision =
                                     config->tuning.precision == AQ_TUNING_HALF ? AQ_HALF : AQ_FAST,
-                                .repeats = (int)options->repeats,
-                                .full = options->full};
+                                .repeats = (int)options->repeats};
     subject.fit.seed = (uint64_t)config->run.seed;
     subject.fit.tolerance = 0;
     return subject;
 }
 
+static size_t stage_bytes(const block_options *options, const aq_model_shape *shape,
+                          const aq_backend *backend) {
+    aq_memory_needs needs;
+    aq_config all = options->config;
+    all.calibration.sequences += all.calibration.validation;
+    const aq_layout layout = {.ranks = 1,
+                              .node_ranks = 1,
+                              .device_ranks = 1,
+                              .team = 1,
+                              .cuda = strcmp(aq_backend_name(backend), "cuda") == 0};
+    aq_memory_needs_of(shape, &all, &layout, &needs);
+    return aq_needs_compute(&needs);
+}
+
+static aq_status run_whole(const block_options *options, aq_backend *backend,
+                           block_result *result) {
+    const aq_progress_plan plan = {.blocks = 1, .workers = 1};
+    aq_whole_subject subject = {.block = result->subject,
+                                .learning_rate = options->config.tuning.learning_rate,
+                                .stage_bytes = stage_bytes(options, &result->kind.shape, backend)};
+    AQ_TRY(aq_progress_begin(&plan, &subject.progress));
+    aq_status status = aq_time_whole(backend, &subject, &result->whole);
+    result->cost = result->whole.block;
+    aq_progress_end(subject.progress);
+    return status;
+}
+
 static aq_status bench_block(const block_options *options) {
-    block_result result;
+    block_result result = {.full = options->full};
     aq_backend *backend;
     AQ_REQUIRE(options->shape, AQ_INVALID, "bench block: --shape NAME is missing");
     AQ_TRY(aq_synthetic_kind(options->shape, &result.kind));
     result.subject = subject_of(options, &result.kind);
     AQ_TRY(aq_bench_open(options->config.run.backend, &result.machine, &backend));
-    aq_status status = aq_time_block(backend, &result.subject, &result.cost);
+    aq_status status = options->full ? run_whole(options, backend, &result)
+                                     : aq_time_block(backend, &result.subject, &result.cost);
     if (status == AQ_OK && options->json)
         print_json(backend, options->shape, &result);
     else if (status == AQ_OK)

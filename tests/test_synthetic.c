@@ -125,6 +125,25 @@ static void a_machines_rates_are_measured(void) {
     CU_ASSERT_EQUAL(aq_median(even, 4), 2.5);
 }
 
+static void inputs_are_pieces_of_one_text(void) {
+    enum { SEQUENCES = 4, LENGTH = 32, HIDDEN = 64, VALUES = LENGTH * HIDDEN };
+    const uint32_t all[] = {0, 1, 2, 3};
+    static float values[SEQUENCES * VALUES];
+    double square = 0;
+    aq_activations inputs;
+    aq_tensor x;
+    AQ_CHECK(aq_activations_new(aq_test_backend(), SEQUENCES, LENGTH, HIDDEN, SIZE_MAX, &inputs));
+    AQ_CHECK(aq_synthetic_inputs(&inputs, 1));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(SEQUENCES * LENGTH, HIDDEN), &x));
+    AQ_CHECK(aq_activations_read(&inputs, all, SEQUENCES, &x));
+    AQ_CHECK(aq_tensor_download(&x, values, sizeof values));
+    for (size_t i = 0; i < SEQUENCES * VALUES; i++) square += (double)values[i] * (double)values[i];
+    CU_ASSERT_DOUBLE_EQUAL(square / (SEQUENCES * VALUES), 1, 0.2);
+    CU_ASSERT_NOT_EQUAL(memcmp(values, values + VALUES, VALUES * sizeof *values), 0);
+    aq_tensor_free(&x);
+    aq_activations_free(&inputs);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(the_gram_matrix_has_the_eigenvalues_one_over_k),
@@ -132,6 +151,7 @@ int main(int argc, char **argv) {
         AQ_CASE(equal_seeds_make_equal_layers),
         AQ_CASE(a_layers_times_come_with_its_counts),
         AQ_CASE(the_steps_of_tuning_are_timed_apart),
+        AQ_CASE(inputs_are_pieces_of_one_text),
         AQ_CASE(a_machines_rates_are_measured),
     };
     return aq_test_backend_main("synthetic", cases, sizeof cases / sizeof *cases, argc, argv);

@@ -1,5 +1,5 @@
 /* What a whole block costs. */
-#include "run/time_block.h"
+#include "run/time_whole.h"
 #include "suite.h"
 
 static size_t count_of(const aq_block_cost *cost, size_t out, size_t in) {
@@ -82,7 +82,7 @@ static void check_cost(const aq_block_subject *subject, const aq_block_cost *cos
     CU_ASSERT_DOUBLE_EQUAL(cost->work[AQ_BLOCK_FORWARD].halves / sequence, 8 + 2 + 2, 1e-6);
 }
 
-/* Scaled or run as a whole, the same work is told: 40 iterations, 2 starts and 5 rounds. */
+/* 40 iterations, 2 starts and 5 rounds, though fewer are run. */
 static void a_cost_covers_all_that_was_asked_for(void) {
     aq_block_kind kind;
     aq_block_cost cost;
@@ -90,9 +90,26 @@ static void a_cost_covers_all_that_was_asked_for(void) {
     aq_block_subject subject = small_subject(&kind);
     AQ_CHECK(aq_time_block(aq_test_backend(), &subject, &cost));
     check_cost(&subject, &cost, AQ_TIMED_ROUNDS);
-    subject.full = true;
-    AQ_CHECK(aq_time_block(aq_test_backend(), &subject, &cost));
-    check_cost(&subject, &cost, 5);
+}
+
+/* Its phases make up its time, and its errors are those of a block that was fitted and tuned. */
+static void a_whole_block_is_quantized(void) {
+    aq_block_kind kind;
+    aq_whole_cost cost;
+    double seconds = 0;
+    AQ_CHECK(aq_synthetic_kind("64x96x4", &kind));
+    const aq_whole_subject subject = {.block = small_subject(&kind), .learning_rate = 1e-3};
+    AQ_CHECK(aq_time_whole(aq_test_backend(), &subject, &cost));
+    for (int i = 0; i < AQ_BLOCK_PHASES; i++) seconds += cost.block.seconds[i];
+    CU_ASSERT_TRUE(seconds > 0.5 * cost.seconds && seconds <= cost.seconds);
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        CU_ASSERT_TRUE(cost.layer_errors[l] > 0.001 && cost.layer_errors[l] < 0.5);
+    CU_ASSERT_TRUE(cost.error > 0 && cost.error < cost.fitted_error);
+    CU_ASSERT_EQUAL(cost.activation_bytes, 10 * 16 * 64 * 2);
+    CU_ASSERT_DOUBLE_EQUAL(cost.block.work[AQ_BLOCK_KMEANS].scores,
+                           (4 * 64 * 64 + 3 * 64 * 96) / 8.0 * 16 * 40 * 2, 1);
+    AQ_CHECK(aq_synthetic_kind("mixtral-8x7b", &kind));
+    AQ_CHECK_FAILS(aq_time_whole(aq_test_backend(), &subject, &cost), AQ_INVALID, "experts");
 }
 
 static void twice_the_epochs_are_twice_the_training(void) {
@@ -127,6 +144,7 @@ int main(int argc, char **argv) {
         AQ_CASE(every_expert_is_a_layer),
         AQ_CASE(sizes_make_a_dense_block),
         AQ_CASE(a_cost_covers_all_that_was_asked_for),
+        AQ_CASE(a_whole_block_is_quantized),
         AQ_CASE(twice_the_epochs_are_twice_the_training),
         AQ_CASE(a_scheme_that_does_not_fit_names_the_layer),
     };

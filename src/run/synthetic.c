@@ -214,8 +214,7 @@ static aq_status fill_block(aq_backend *backend, size_t length, aq_block *block)
     }
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         const aq_linear_shape *linear = &shape->linears[l];
-        AQ_TRY(aq_synthetic_normal(backend, AQ_DIMS(linear->out, linear->in), 0.02, (uint64_t)l,
-                                   &block->weights[l]));
+        AQ_TRY(make_weight(backend, linear->out, linear->in, (uint64_t)l, &block->weights[l]));
     }
     return make_turns(backend, shape, length, block);
 }
@@ -271,5 +270,42 @@ aq_status aq_synthetic_coded(aq_backend *backend, const aq_model_shape *shape,
     }
     aq_status status = fill_coded(backend, scheme, coded);
     if (status != AQ_OK) aq_coded_block_free(coded);
+    return status;
+}
+
+/* ---- inputs ---- */
+
+/* Normal numbers times the root of a Gram matrix whose trace is 1 + 1/2 + ... + 1/n. */
+static aq_status make_text(aq_backend *backend, size_t tokens, size_t n, uint64_t seed,
+                           aq_tensor *text) {
+    aq_tensor root = {0}, numbers = {0};
+    aq_status status;
+    double trace = 0;
+    for (size_t k = 1; k <= n; k++) trace += 1 / (double)k;
+    const aq_product spread = {
+        .transpose_b = true, .alpha = (float)sqrt((double)n / trace), .precision = AQ_FAST};
+    AQ_STEP(make_root(backend, n, seed, &root));
+    AQ_STEP(aq_synthetic_normal(backend, AQ_DIMS(tokens, n), 1, seed + 4, &numbers));
+    AQ_STEP(aq_tensor_new(backend, AQ_F32, AQ_DIMS(tokens, n), text));
+    AQ_STEP(aq_matmul(&numbers, &root, &spread, text));
+done:
+    aq_tensor_free(&root);
+    aq_tensor_free(&numbers);
+    if (status != AQ_OK) aq_tensor_free(text);
+    return status;
+}
+
+aq_status aq_synthetic_inputs(aq_activations *activations, uint64_t seed) {
+    enum { TEXT = 16 }; /* sequences */
+    size_t length = activations->length, tokens = TEXT * length;
+    aq_tensor text = {0};
+    AQ_TRY(make_text(activations->backend, tokens, activations->hidden, seed, &text));
+    aq_status status = AQ_OK;
+    for (size_t s = 0; s < activations->sequences && status == AQ_OK; s++) {
+        size_t first = draw(seed + 5, s) % (tokens - length + 1);
+        const aq_tensor piece = aq_tensor_rows(&text, first, length);
+        status = aq_activations_write(activations, s, 1, &piece);
+    }
+    aq_tensor_free(&text);
     return status;
 }

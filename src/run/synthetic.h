@@ -5,6 +5,7 @@
 #ifndef AQ_RUN_SYNTHETIC_H
 #define AQ_RUN_SYNTHETIC_H
 
+#include "model/activations.h"
 #include "model/coded_block.h"
 
 #include <stdint.h>
@@ -35,12 +36,17 @@ aq_status aq_synthetic_kind(const char *name, aq_block_kind *kind);
 void aq_synthetic_llama(size_t hidden, size_t ffn, size_t heads, size_t kv_heads, size_t blocks,
                         aq_model_shape *shape);
 
-/* A dense block of `shape` (borrowed) with random weights, for sequences of `length` tokens. */
+/* A dense block of `shape` (borrowed) with random weights like a layer's above, for sequences of
+ * `length` tokens. */
 aq_status aq_synthetic_block(aq_backend *backend, const aq_model_shape *shape, size_t length,
                              aq_precision precision, aq_block *block);
 
 /* A coded one: random codes, codebooks, scales. INVALID if the scheme fits a linear not. */
 aq_status aq_synthetic_coded(aq_backend *backend, const aq_model_shape *shape,
                              const aq_scheme *scheme, aq_coded_block *coded);
+
+/* Fills in inputs of a block: pieces of one made-up text, whose tokens have a Gram matrix with
+ * eigenvalues 1, 1/2, 1/3 ... and a mean square of 1. MEMORY. */
+aq_status aq_synthetic_inputs(aq_activations *activations, uint64_t seed);
 
 #endif

@@ -65,15 +65,11 @@ static aq_status time_rounds(const aq_block_subject *of, const aq_tensor *weight
     aq_fit_settings fit = of->fit;
     aq_fit_report report;
     aq_layer_times times;
-    if (!of->full) {
-        fit.kmeans_starts = 1;
-        if (fit.kmeans_iterations > AQ_TIMED_ITERATIONS)
-            fit.kmeans_iterations = AQ_TIMED_ITERATIONS;
-        if (fit.rounds > AQ_TIMED_ROUNDS) fit.rounds = AQ_TIMED_ROUNDS;
-    }
+    fit.kmeans_starts = 1;
+    if (fit.kmeans_iterations > AQ_TIMED_ITERATIONS) fit.kmeans_iterations = AQ_TIMED_ITERATIONS;
+    if (fit.rounds > AQ_TIMED_ROUNDS) fit.rounds = AQ_TIMED_ROUNDS;
     AQ_TRY(aq_time_layer(weight, gram, &fit, 1, &report, &times));
     double share = report.rounds ? (double)of->fit.rounds / report.rounds : 0;
-    cost->kmeans = report.seconds_kmeans;
     cost->codebooks = share * report.seconds_codebooks;
     cost->codes = share * report.seconds_codes;
     cost->steps = (double)of->fit.rounds * times.steps;
@@ -87,7 +83,7 @@ static aq_status time_layer(aq_backend *backend, const aq_block_subject *of, aq_
     aq_status status;
     AQ_STEP(aq_synthetic_layer(backend, cost->out, cost->in, of->fit.seed, &weight, &gram));
     AQ_STEP(time_rounds(of, &weight, &gram, cost));
-    if (!of->full) AQ_STEP(time_kmeans(of, &weight, &gram, &cost->kmeans));
+    AQ_STEP(time_kmeans(of, &weight, &gram, &cost->kmeans));
 done:
     aq_tensor_free(&weight);
     aq_tensor_free(&gram);
@@ -117,7 +113,7 @@ static aq_status time_layers(aq_backend *backend, const aq_block_subject *of, aq
     return AQ_OK;
 }
 
-static aq_status check_layers(const aq_block_subject *of, const aq_block_cost *cost) {
+aq_status aq_block_check(const aq_block_subject *of, const aq_block_cost *cost) {
     for (int i = 0; i < cost->layer_count; i++) {
         const aq_layer_cost *layer = &cost->layers[i];
         aq_status fits = aq_scheme_check(&of->fit.scheme, layer->out, layer->in);
@@ -151,19 +147,26 @@ done:
     return status;
 }
 
+static size_t gram_width(const aq_block_kind *kind, aq_tap tap) {
+    return aq_tap_width(&kind->shape, tap) / (tap == AQ_TAP_MLP_OUT ? kind->active : 1);
+}
+
 /* One triangle of X'X; a token is an input of each of its experts. */
+static void charge_gram(const aq_block_subject *of, aq_tap tap, double seconds,
+                        aq_block_cost *cost) {
+    bool mlp = tap == AQ_TAP_MLP_IN || tap == AQ_TAP_MLP_OUT;
+    double times = (double)of->sequences * (mlp ? (double)of->kind->active : 1);
+    double columns = (double)gram_width(of->kind, tap), tokens = (double)of->length;
+    const aq_work work = {.products = tokens * columns * columns,
+                          .bytes = sizeof(float) * tokens * columns};
+    charge(cost, AQ_BLOCK_GRAM, times * seconds, &work, times);
+}
+
 static aq_status time_grams(aq_backend *backend, const aq_block_subject *of, aq_block_cost *cost) {
-    const aq_block_kind *kind = of->kind;
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
-        bool mlp = tap == AQ_TAP_MLP_IN || tap == AQ_TAP_MLP_OUT;
-        size_t width = aq_tap_width(&kind->shape, (aq_tap)tap);
-        if (tap == AQ_TAP_MLP_OUT) width /= kind->active;
-        double seconds = 0, times = (double)of->sequences * (mlp ? (double)kind->active : 1);
-        double columns = (double)width, tokens = (double)of->length;
-        const aq_work work = {.products = tokens * columns * columns,
-                              .bytes = sizeof(float) * tokens * columns};
-        AQ_TRY(time_gram(backend, of, width, &seconds));
-        charge(cost, AQ_BLOCK_GRAM, times * seconds, &work, times);
+        double seconds = 0;
+        AQ_TRY(time_gram(backend, of, gram_width(of->kind, (aq_tap)tap), &seconds));
+        charge_gram(of, (aq_tap)tap, seconds, cost);
     }
     return AQ_OK;
 }
@@ -239,6 +242,15 @@ static void charge_tuning(const aq_block_subject *of, const aq_tuning_times *tim
     charge(cost, AQ_BLOCK_TUNING, steps * times->update, &update, steps);
 }
 
+void aq_block_count(const aq_block_subject *subject, aq_block_cost *cost) {
+    const aq_tuning_times untimed = {0};
+    aq_block_layers(subject->kind, cost);
+    charge_passes(subject, 0, cost);
+    charge_tuning(subject, &untimed, cost);
+    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) charge_gram(subject, (aq_tap)tap, 0, cost);
+    for (int i = 0; i < cost->layer_count; i++) charge_layer(subject, &cost->layers[i], cost);
+}
+
 aq_status aq_time_block(aq_backend *backend, const aq_block_subject *subject, aq_block_cost *cost) {
     const aq_tuning_subject tuning = {.shape = &subject->kind->shape,
                                       .scheme = subject->fit.scheme,
@@ -247,7 +259,7 @@ aq_status aq_time_block(aq_backend *backend, const aq_block_subject *subject, aq
     aq_tuning_times times;
     double pass = 0;
     aq_block_layers(subject->kind, cost);
-    AQ_TRY(check_layers(subject, cost));
+    AQ_TRY(aq_block_check(subject, cost));
     AQ_TRY(time_pass(backend, subject, &pass));
     charge_passes(subject, pass, cost);
     AQ_TRY(aq_time_tuning(backend, &tuning, subject->repeats, &times));

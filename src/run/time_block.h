@@ -1,8 +1,9 @@
-/* What a whole block costs: every layer's fit, passes and tuning, from parts that are timed.
+/* What a whole block costs: every layer's fit, passes and tuning, from parts that are timed
+ * (run/time_whole.h runs all of it).
  *
  * Layers of one shape are timed once and count as often as they are there. Passes and optimizer
- * steps are all alike: some are timed, and stand for all. So do, unless everything of a fit is to
- * be run, the first iterations and rounds. Files, and waiting for other ranks, do not count.
+ * steps are all alike: some are timed, and stand for all. So do the first iterations and rounds of
+ * a fit. Files, and waiting for other ranks, do not count.
  */
 #ifndef AQ_RUN_TIME_BLOCK_H
 #define AQ_RUN_TIME_BLOCK_H
@@ -22,7 +23,6 @@ typedef struct aq_block_subject {
     int epochs, batch;
     aq_precision precision; /* of passes in tuning */
     int repeats;            /* of which medians are taken */
-    bool full;              /* run all iterations, starts and rounds of a fit */
 } aq_block_subject;
 
 /* Seconds of one layer, and its relative error after the rounds that were run. */
@@ -53,6 +53,12 @@ typedef struct aq_block_cost {
 
 /* The block's layers by shape, each with how many there are; times and errors 0. */
 void aq_block_layers(const aq_block_kind *kind, aq_block_cost *cost);
+
+/* The same with the work of every phase, but for the codebooks', whose steps are not known. */
+void aq_block_count(const aq_block_subject *subject, aq_block_cost *cost);
+
+/* INVALID, naming the layer's shape, if the scheme does not fit. */
+aq_status aq_block_check(const aq_block_subject *subject, const aq_block_cost *cost);
 
 /* *cost overwritten. INVALID, naming the layer's shape, if the scheme does not fit; MEMORY,
  * DEVICE, STOPPED. */

@@ -237,7 +237,8 @@ fails 'layer of 64 x 100: .*100 columns' bench block --shape 64x100x4 --scheme 1
 block=(bench block --shape 64x128x4 --backend cpu --scheme 1x4 --seqlen 16 --repeat 1 --kmeans-iterations 20)
 succeeds '^1 blocks: [0-9.e-]+ GPU-hours' "${block[@]}"
 succeeds '^run: per shape one start, at most 8 iterations and 3 rounds' "${block[@]}"
-succeeds '^run: every fit of a shape as a whole' "${block[@]}" --full --rounds 2
+succeeds '^run: all of it' "${block[@]}" --full --rounds 2 --sequences 8 --validation 2 --epochs 1
+fails 'blocks with experts cannot be run as a whole' bench block --shape mixtral-8x7b --full --backend cpu
 succeeds '"count": 4, .*"phase": "block tuning", "seconds": [0-9.e-]+, .*"gpu_hours": [0-9.e-]+, .*"epochs": 3, ' "${block[@]}" --epochs 3 --json
 
 ((failures == 0)) && echo "all as expected"
