@@ -1,5 +1,6 @@
 #include "dist/ranks.h"
 
+#include "base/launch.h"
 #include "dist/polling.h"
 
 #include <sched.h>
@@ -21,9 +22,21 @@ static int share_cores(MPI_Comm node) {
     return share > 1 ? share : 1;
 }
 
+/* A process that nobody launched has nobody to talk to: without these Open MPI starts a daemon for
+ * it and looks at networks and graphics cards, for 0.4 s. What the user has set counts. */
+static void expect_nobody(void) {
+    static const char *const settings[][2] = {{"OMPI_MCA_ess_singleton_isolated", "1"},
+                                              {"OMPI_MCA_pml", "ob1"},
+                                              {"OMPI_MCA_btl", "self"},
+                                              {"HWLOC_COMPONENTS", "-opencl,-gl"}};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        setenv(settings[i][0], settings[i][1], 0);
+}
+
 aq_status aq_ranks_open(aq_ranks *ranks) {
     int provided;
     MPI_Comm node;
+    if (!aq_launched()) expect_nobody();
     MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &ranks->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks->size);
