@@ -163,7 +163,7 @@ static aq_status find_machine(const plan_options *options, aq_plan_subject *subj
     machine->disk_room = aq_room_on_disk(subject->config.output);
     bool cuda = strcmp(machine->rates.backend, "cuda") == 0;
     machine->process =
-        cuda ? (size_t)machine->rates.process_memory : aq_host_memory_peak() + mpi_bytes;
+        mpi_bytes + (cuda ? (size_t)machine->rates.process_memory : aq_host_memory_peak());
     return AQ_OK;
 }
 

@@ -102,6 +102,8 @@ static void a_machine_that_says_nothing_is_an_error(void) {
     AQ_CHECK(aq_host_memory("", &free_bytes, &total_bytes));
     CU_ASSERT(free_bytes > 0 && free_bytes <= total_bytes);
     CU_ASSERT(aq_host_memory_peak() > MIB);
+    CU_ASSERT(aq_host_memory_held() > MIB);
+    CU_ASSERT(aq_host_memory_held() <= aq_host_memory_peak() + MIB);
 }
 
 static const aq_case cases[] = {

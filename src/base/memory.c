@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { PATH_SIZE = 4096 };
 
@@ -118,4 +119,13 @@ aq_status aq_host_memory(const char *root, size_t *free_bytes, size_t *total_byt
 size_t aq_host_memory_peak(void) {
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) == 0 ? 1024 * (size_t)usage.ru_maxrss : 0;
+}
+
+size_t aq_host_memory_held(void) {
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t mapped, held = 0;
+    if (!file) return 0;
+    if (fscanf(file, "%zu %zu", &mapped, &held) != 2) held = 0;
+    fclose(file);
+    return held * (size_t)sysconf(_SC_PAGESIZE);
 }

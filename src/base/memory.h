@@ -17,4 +17,7 @@ aq_status aq_host_memory(const char *root, size_t *free_bytes, size_t *total_byt
 /* The most host memory that this process has held at a time, in bytes; 0 if it is not known. */
 size_t aq_host_memory_peak(void);
 
+/* What it holds now; 0 if that is not known. */
+size_t aq_host_memory_held(void);
+
 #endif

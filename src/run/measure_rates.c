@@ -389,7 +389,7 @@ static aq_status measure_passes(aq_backend *backend, aq_rates *rates) {
 
 aq_status aq_measure_rates(aq_backend *backend, aq_rates *rates) {
     size_t free_bytes, total;
-    *rates = (aq_rates){.process_memory = (double)aq_host_memory_peak()};
+    *rates = (aq_rates){0};
     snprintf(rates->backend, sizeof rates->backend, "%s", aq_backend_name(backend));
     aq_backend_device(backend, rates->device, sizeof rates->device);
     AQ_TRY(aq_backend_memory(backend, &free_bytes, &total));
@@ -397,5 +397,8 @@ aq_status aq_measure_rates(aq_backend *backend, aq_rates *rates) {
     AQ_TRY(measure_kmeans(backend, rates));
     AQ_TRY(measure_codebooks(backend, rates));
     AQ_TRY(measure_codes(backend, rates));
-    return measure_passes(backend, rates);
+    AQ_TRY(measure_passes(backend, rates));
+    /* Now that every library is loaded and has its memory, and all tensors are gone. */
+    rates->process_memory = (double)aq_host_memory_held();
+    return AQ_OK;
 }

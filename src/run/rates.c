@@ -56,7 +56,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
     .forward_step = 0.5e-3, .forward_flops = 250e12 * (arithmetic), .training_step = 1.3e-3,       \
     .training_flops = 400e12 * (arithmetic), .update_step = 0.5e-3,                                \
     .copy_bytes = 2.8e12 * (bandwidth), .gram_flops = 40e12 * (arithmetic),                        \
-    .process_memory = 0.552e9
+    .process_memory = 0.54e9
 
 static const aq_rates built_in[] = {
     {"NVIDIA H200", "cuda", H100_RATES(1.0, 1.4), .device_memory = 150e9},

@@ -27,7 +27,7 @@ typedef struct aq_rates {
     double update_step, copy_bytes;                  /* a step of Adam on a block; copies */
     double gram_flops;
     double device_memory;  /* of a GPU; 0: the node's */
-    double process_memory; /* host memory that a process takes before it works */
+    double process_memory; /* host memory of a process at work, besides its tensors and MPI's */
 } aq_rates;
 
 /* The built-in rates of a GPU by a part of its name ("h100", whatever the case) or a longer
