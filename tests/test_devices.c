@@ -132,6 +132,17 @@ static void sharing_that_nobody_allowed_is_refused(void) {
                    "2 ranks have to share one: show each rank its own GPU");
 }
 
+static void kinds_are_listed_once(void) {
+    static const char names[][AQ_DEVICE_NAME] = {"A", "B", "A", "AB", "B"};
+    char kinds[AQ_DEVICE_NAME];
+    aq_devices_list(names, 1, kinds, sizeof kinds);
+    CU_ASSERT_STRING_EQUAL(kinds, "A");
+    aq_devices_list(names, 5, kinds, sizeof kinds);
+    CU_ASSERT_STRING_EQUAL(kinds, "A; B; AB");
+    aq_devices_list(names, 5, kinds, 4);
+    CU_ASSERT_STRING_EQUAL(kinds, "A; ");
+}
+
 static const aq_case cases[] = {
     AQ_CASE(ranks_that_see_all_take_one_each),
     AQ_CASE(ranks_that_see_one_each_have_as_many),
@@ -141,6 +152,7 @@ static const aq_case cases[] = {
     AQ_CASE(every_rank_has_its_own_where_there_is_a_way),
     AQ_CASE(no_gpu_has_more_ranks_than_must_be),
     AQ_CASE(no_other_assignment_is_better),
+    AQ_CASE(kinds_are_listed_once),
     AQ_CASE(sharing_that_nobody_allowed_is_refused),
 };
 

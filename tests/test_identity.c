@@ -103,6 +103,20 @@ static void another_gpu_is_told_by_its_name(void) {
     free(again);
 }
 
+static void gpus_of_several_kinds_are_all_at_home(void) {
+    char was[AQ_IDENTITY_LINE], is[AQ_IDENTITY_LINE];
+    const aq_identity_facts facts = {.model = aq_test_tied_model(),
+                                     .backend = "cuda",
+                                     .machine = &h100,
+                                     .gpus = "NVIDIA H200 NVL; NVIDIA H100 80GB HBM3"};
+    char *text;
+    AQ_CHECK(aq_identity_make(&facts, NULL, &text));
+    CU_ASSERT_FALSE(aq_identity_moved(text, &h100, was, is));
+    CU_ASSERT_TRUE(aq_identity_moved(text, &h200, was, is)); /* no NVL */
+    CU_ASSERT_STRING_EQUAL(was, facts.gpus);
+    free(text);
+}
+
 static void a_run_that_did_not_record_its_gpu_goes_on_without_warning(void) {
     char was[AQ_IDENTITY_LINE], is[AQ_IDENTITY_LINE];
     char *text = make_on(&h100, "cuda", 5, NULL), *line = strstr(text, "machine.gpu ");
@@ -134,6 +148,7 @@ static const aq_case cases[] = {
     AQ_CASE(files_are_read_again_only_if_size_or_time_changed),
     AQ_CASE(another_machine_is_told_and_the_first_one_remembered),
     AQ_CASE(another_gpu_is_told_by_its_name),
+    AQ_CASE(gpus_of_several_kinds_are_all_at_home),
     AQ_CASE(a_run_that_did_not_record_its_gpu_goes_on_without_warning),
     AQ_CASE(damaged_texts_are_no_trouble),
 };

@@ -4,6 +4,7 @@
 #include "tensor/ops.h"
 
 #include <mpi.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -168,5 +169,42 @@ aq_status aq_devices_place(const aq_ranks *ranks, bool shared, aq_device_place *
     AQ_STEP(aq_ranks_agree(ranks, place_on(ranks, shared, all, place)));
 done:
     free(mine), free(all);
+    return status;
+}
+
+/* ---- what kinds there are ---- */
+
+static bool is_repeated(const char (*names)[AQ_DEVICE_NAME], int rank) {
+    for (int other = 0; other < rank; other++)
+        if (strcmp(names[other], names[rank]) == 0) return true;
+    return false;
+}
+
+void aq_devices_list(const char (*names)[AQ_DEVICE_NAME], int ranks, char *kinds, size_t size) {
+    size_t length = 0;
+    kinds[0] = 0;
+    for (int rank = 0; rank < ranks && length < size; rank++)
+        if (!is_repeated(names, rank))
+            length += (size_t)snprintf(kinds + length, size - length, "%s%s", length ? "; " : "",
+                                       names[rank]);
+}
+
+aq_status aq_devices_kinds(const aq_ranks *ranks, const aq_backend *backend, char *kinds,
+                           size_t size) {
+    char mine[AQ_DEVICE_NAME] = "", (*names)[AQ_DEVICE_NAME] = NULL;
+    kinds[0] = 0;
+    if (!aq_ranks_all(ranks, strcmp(aq_backend_name(backend), "cuda") == 0)) return AQ_OK;
+    aq_backend_device(backend, mine, sizeof mine);
+    names = calloc((size_t)ranks->size, sizeof *names);
+    aq_status status;
+    AQ_STEP(aq_ranks_agree(ranks, names ? AQ_OK : AQ_FAIL(AQ_MEMORY, "out of memory")));
+    MPI_Allgather(mine, sizeof mine, MPI_BYTE, names, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
+    aq_devices_list((const char(*)[AQ_DEVICE_NAME])names, ranks->size, kinds, size);
+    if (ranks->rank == 0 && strstr(kinds, "; "))
+        aq_log_warn("the ranks compute on different GPUs (%s): what one makes need not be what "
+                    "another would, to the last bit",
+                    kinds);
+done:
+    free(names);
     return status;
 }

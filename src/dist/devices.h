@@ -7,8 +7,9 @@
 #define AQ_DIST_DEVICES_H
 
 #include "dist/ranks.h"
+#include "tensor/ops.h"
 
-enum { AQ_DEVICE_ID = 16, AQ_MOST_DEVICES = 64 };
+enum { AQ_DEVICE_ID = 16, AQ_DEVICE_NAME = 96, AQ_MOST_DEVICES = 64 };
 
 /* The GPUs that a rank sees, by number. */
 typedef struct aq_visible_devices {
@@ -34,5 +35,13 @@ typedef struct aq_device_place {
     int device, sharers;
 } aq_device_place;
 aq_status aq_devices_place(const aq_ranks *ranks, bool shared, aq_device_place *place);
+
+/* The different names among them, in their order, apart by "; ", cut to `size`. */
+void aq_devices_list(const char (*names)[AQ_DEVICE_NAME], int ranks, char *kinds, size_t size);
+
+/* The same of all ranks' GPUs, "" if they have none; rank 0 warns if there are several kinds.
+ * Collective over all ranks. */
+aq_status aq_devices_kinds(const aq_ranks *ranks, const aq_backend *backend, char *kinds,
+                           size_t size);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/stop.h"
 #include "dist/comm.h"
+#include "dist/devices.h"
 #include "dist/relay.h"
 #include "dist/team_open.h"
 #include "run/lock.h"
@@ -274,6 +275,8 @@ aq_status aq_quantize_run(const aq_teams *teams, aq_session *session, const aq_r
         .ranks = ranks, .teams = teams, .session = session, .options = options, .summary = summary};
     double start = aq_seconds();
     aq_status status;
+    AQ_STEP(aq_devices_kinds(ranks, session->backend, session->directory.gpus,
+                             sizeof session->directory.gpus));
     AQ_STEP(aq_ranks_agree(ranks, ranks->rank == 0 ? prepare(&self) : AQ_OK));
     AQ_STEP(aq_ranks_agree(ranks, aq_session_begin(session, ranks->rank, self.progress)));
     AQ_STEP(work_attended(&self, start));

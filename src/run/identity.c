@@ -121,16 +121,16 @@ static bool keep_machine(const char *known, FILE *stream) {
 }
 
 /* Of a CPU the kernels say enough. */
-static void write_gpu(const aq_backend *machine, FILE *stream) {
+static void write_gpu(const aq_backend *machine, const char *gpus, FILE *stream) {
     char name[AQ_IDENTITY_LINE];
     if (!machine || strcmp(aq_backend_name(machine), "cuda") != 0) return;
     aq_backend_device(machine, name, sizeof name);
-    fprintf(stream, "machine.gpu %s\n", name);
+    fprintf(stream, "machine.gpu %s\n", gpus && *gpus ? gpus : name);
 }
 
-static void write_machine(const aq_backend *machine, FILE *stream) {
+static void write_machine(const aq_backend *machine, const char *gpus, FILE *stream) {
     fprintf(stream, "machine.kernels %s\n", machine ? aq_backend_kernels(machine) : "unknown");
-    write_gpu(machine, stream);
+    write_gpu(machine, gpus, stream);
     fprintf(stream, "machine.libraries glibc %s\n", gnu_get_libc_version());
     fprintf(stream, "machine.program aqlm-mpi %s\n", AQLM_VERSION);
 }
@@ -145,7 +145,7 @@ static aq_status compose(const listing *list, const char *lines, const char *con
     AQ_REQUIRE(stream, AQ_MEMORY, "out of memory");
     fprintf(stream, "model %s\ncalibration.tokens %016" PRIx64 "\nrun.backend %s\n", model,
             facts->tokens, facts->backend);
-    if (!keep_machine(list->known, stream)) write_machine(facts->machine, stream);
+    if (!keep_machine(list->known, stream)) write_machine(facts->machine, facts->gpus, stream);
     fputs(lines, stream);
     AQ_REQUIRE(fclose(stream) == 0 && *text, AQ_MEMORY, "out of memory");
     return AQ_OK;
@@ -207,6 +207,15 @@ aq_status aq_identity_same(const char *where, const char *old_text, const char *
     return AQ_OK;
 }
 
+/* Whether `one` is what a line says, or one of several that it names. */
+static bool names(const char *line, const char *one) {
+    const char *found = *one ? strstr(line, one) : NULL;
+    if (!found) return strcmp(line, one) == 0;
+    const char *end = found + strlen(one);
+    bool begins = found == line || (found - line > 1 && strncmp(found - 2, "; ", 2) == 0);
+    return begins && (!*end || strncmp(end, "; ", 2) == 0);
+}
+
 bool aq_identity_moved(const char *text, const aq_backend *machine,
                        char was[static AQ_IDENTITY_LINE], char is[static AQ_IDENTITY_LINE]) {
     static const char *const facts[] = {"machine.gpu", "machine.kernels", "machine.libraries",
@@ -216,12 +225,12 @@ bool aq_identity_moved(const char *text, const aq_backend *machine,
     bool moved = false;
     FILE *stream = open_memstream(&mine, &size);
     if (!stream) return false;
-    write_machine(machine, stream);
+    write_machine(machine, NULL, stream);
     fclose(stream);
     for (size_t i = 0; !moved && i < sizeof facts / sizeof *facts; i++) {
         value_of(text, facts[i], was);
         value_of(mine, facts[i], is);
-        moved = *was && strcmp(was, is) != 0;
+        moved = *was && !names(was, is);
     }
     free(mine);
     return moved;

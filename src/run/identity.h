@@ -7,7 +7,8 @@
  *     calibration.tokens <hash>
  *     run.backend cpu
  *     machine.kernels OpenBLAS 0.3.21 (Zen)
- *     machine.gpu NVIDIA H100 80GB HBM3 (on CUDA; runs begun before it was recorded have none)
+ *     machine.gpu NVIDIA H100 80GB HBM3 (on CUDA, all ranks': several kinds stand apart by "; ";
+ *         runs begun before it was recorded have none)
  *     machine.libraries glibc 2.36
  *     machine.program aqlm-mpi 0.1.0
  *     file <SHA-256 tree> <bytes> <time of change, ns> model.safetensors
@@ -28,6 +29,7 @@ typedef struct aq_identity_facts {
     uint64_t tokens;           /* aq_tokens_hash */
     const char *backend;       /* its name */
     const aq_backend *machine; /* NULL: unknown */
+    const char *gpus;          /* of all ranks, "" or NULL: of `machine` */
     const aq_watch *watch;     /* borrowed or NULL: may stop while files are read */
 } aq_identity_facts;
 
@@ -42,8 +44,9 @@ void aq_identity_key(const char *text, char key[static AQ_IDENTITY_KEY_SIZE]);
  * does) and `where` the old one stands. */
 aq_status aq_identity_same(const char *where, const char *old_text, const char *new_text);
 
-/* The first machine.* line of a text that is not true of this process and `machine`: the line into
- * `was`, this process's into `is`; false if there is none. A line that is missing says nothing. */
+/* The first machine.* line of a text that is not true of this process and `machine` (its GPU may be
+ * any that the line names): the line into `was`, this process's into `is`; false if there is none.
+ * A line that is missing says nothing. */
 enum { AQ_IDENTITY_LINE = 160 };
 bool aq_identity_moved(const char *text, const aq_backend *machine,
                        char was[static AQ_IDENTITY_LINE], char is[static AQ_IDENTITY_LINE]);

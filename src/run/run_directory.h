@@ -30,11 +30,12 @@ typedef struct aq_run_directory {
     char *metrics_path, *model_path; /* owned: metrics.jsonl, model.aqlm.h5 */
     aq_source *source;               /* borrowed: the dense model */
     aq_scheme scheme;
-    char *settings;            /* owned: aq_config_settings */
-    char *backend;             /* owned: run.backend */
-    uint64_t tokens;           /* aq_tokens_hash of all of them */
-    const aq_backend *machine; /* borrowed: what computes here; NULL: unknown */
-    json_t *restarts;          /* owned: restarts.json (run/restarts.h), NULL: there is none */
+    char *settings;              /* owned: aq_config_settings */
+    char *backend;               /* owned: run.backend */
+    uint64_t tokens;             /* aq_tokens_hash of all of them */
+    const aq_backend *machine;   /* borrowed: what computes here; NULL: unknown */
+    char gpus[AQ_IDENTITY_LINE]; /* of all ranks; "": those of `machine` */
+    json_t *restarts;            /* owned: restarts.json (run/restarts.h), NULL: there is none */
     /* 16 hexadecimal digits; "" before aq_run_directory_prepare or aq_run_directory_join */
     char fingerprint[AQ_FINGERPRINT_SIZE];
 } aq_run_directory;

@@ -190,6 +190,7 @@ static aq_status check_earlier(aq_run_directory *directory, const aq_config *con
                                      .tokens = directory->tokens,
                                      .backend = directory->backend,
                                      .machine = directory->machine,
+                                     .gpus = directory->gpus,
                                      .watch = &aq_stop_watch};
     if (files->has_config) AQ_TRY(check_settings(files->config_path, config));
     AQ_TRY(aq_identity_make(&facts, files->identity, identity));
