@@ -15,6 +15,7 @@ if [ "$backend" = cuda ]; then
     "$program" bench layer --backend cuda --input "$root/tests/data/layer.h5" --scheme 2x4 --rounds 1 >/dev/null 2>&1 ||
         skip "no GPU"
 fi
+source "$root/tests/scratch.sh"
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 failures=0
 

@@ -5,6 +5,7 @@
 set -uo pipefail
 program=$1 root=$2
 example=$root/examples/tiny-llama
+source "$(dirname "$0")/../scratch.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0

@@ -2,6 +2,7 @@
 set -uo pipefail
 program=$1
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+source tests/scratch.sh
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
