@@ -131,13 +131,13 @@ static void without_a_keep_nothing_is_written(void) {
 static void forget(const fixture *made, const char *name) {
     char path[PATH];
     CU_ASSERT_EQUAL(unlink(inside(made, name, path)), 0);
-    aq_test_forget_digest(path);
 }
 
 static void forget_layer(const fixture *made, int linear) {
-    char name[128];
+    char name[128], path[PATH];
     snprintf(name, sizeof name, "%.100s.h5", aq_test_shape()->linears[linear].name);
     forget(made, name);
+    aq_test_forget_digest(inside(made, name, path));
 }
 
 /* A job that was killed when `done` layers were finished left those, and no tuning. */
@@ -148,7 +148,7 @@ static void a_block_goes_on_behind_every_layer_to_the_same_bits(void) {
     CU_ASSERT_EQUAL(made.events, 0);
     CU_ASSERT_TRUE(same_block(&whole.coded, &made.coded));
     for (int done = AQ_LINEAR_COUNT; done >= 0; done--) {
-        forget(&made, "tuning.h5");
+        forget(&made, "tuning.state");
         for (int l = done; l < AQ_LINEAR_COUNT; l++) forget_layer(&made, l);
         again(&made);
         CU_ASSERT_EQUAL(made.report.layers_taken_up, done);
@@ -188,12 +188,12 @@ static void damaged_files_are_set_aside_and_made_again(void) {
     char path[PATH];
     fixture whole = undisturbed(), made = fixture_new("damaged");
     quantize(&made, true);
-    flip_last_byte(&made, "tuning.h5");
+    flip_last_byte(&made, "tuning.state");
     again(&made);
     CU_ASSERT_EQUAL(made.report.layers_taken_up, AQ_LINEAR_COUNT);
     CU_ASSERT_EQUAL(made.report.epochs_taken_up, 0);
     CU_ASSERT_TRUE(same_block(&whole.coded, &made.coded));
-    CU_ASSERT_EQUAL(access(inside(&made, "tuning.h5.damaged", path), F_OK), 0);
+    CU_ASSERT_EQUAL(access(inside(&made, "tuning.state.damaged", path), F_OK), 0);
     flip_last_byte(&made, "self_attn.o_proj.h5");
     again(&made);
     CU_ASSERT_EQUAL(made.report.layers_taken_up, AQ_LINEAR_COUNT - 1);
@@ -231,7 +231,7 @@ static void a_discarded_folder_is_gone(void) {
     fixture made = fixture_new("discarded");
     AQ_CHECK(aq_block_keep_discard(&made.directory, BLOCK));
     quantize(&made, true);
-    CU_ASSERT_EQUAL(access(inside(&made, "tuning.h5", path), F_OK), 0);
+    CU_ASSERT_EQUAL(access(inside(&made, "tuning.state", path), F_OK), 0);
     AQ_CHECK(aq_block_keep_discard(&made.directory, BLOCK));
     CU_ASSERT_NOT_EQUAL(access(inside(&made, "", path), F_OK), 0);
     fixture_free(&made);

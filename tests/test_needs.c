@@ -3,7 +3,9 @@
  */
 #include "run/needs.h"
 
+#include "random_block.h"
 #include "run/quantize_block.h"
+#include "store/tuning_state.h"
 #include "suite.h"
 
 #include <math.h>
@@ -78,6 +80,25 @@ static void a_team_shares_the_sequences(void) {
 }
 
 /* ---- against what is taken ---- */
+
+/* But for its head and its seal. */
+static void the_copy_of_tunings_state_is_counted(void) {
+    aq_block block = aq_test_block(aq_test_backend(), 1);
+    aq_coded_block coded = aq_test_coded_block(&block);
+    aq_config config = config_of(4, 64, coded.linears[0].scheme, 1);
+    aq_parameters parameters;
+    aq_memory_needs needs;
+    AQ_CHECK(aq_parameters_new(&coded, &block, &parameters));
+    aq_memory_needs_of(block.shape, &config, &alone, &needs);
+    CU_ASSERT_EQUAL(needs.saving, 0);
+    config.tuning.epochs = 1;
+    aq_memory_needs_of(block.shape, &config, &alone, &needs);
+    size_t bytes = aq_tuning_state_bytes(&parameters);
+    CU_ASSERT_TRUE(needs.saving < bytes && bytes < needs.saving + 2048);
+    aq_parameters_free(&parameters);
+    aq_coded_block_free(&coded);
+    aq_block_free(&block);
+}
 
 static aq_tensor normal(aq_shape shape, float deviation, uint64_t seed) {
     aq_tensor drawn = aq_test_normal(shape, seed), scaled;
@@ -186,6 +207,7 @@ static const aq_case cases[] = {
     {"weights_are_those_of_one_block", weights_are_those_of_one_block},
     {"only_activations_grow_with_the_sequences", only_activations_grow_with_the_sequences},
     {"a_team_shares_the_sequences", a_team_shares_the_sequences},
+    {"the_copy_of_tunings_state_is_counted", the_copy_of_tunings_state_is_counted},
     {"what_is_taken_is_counted", what_is_taken_is_counted},
 };
 

@@ -1,6 +1,7 @@
 #include "base/file.h"
+#include "base/write_behind.h"
 #include "random_block.h"
-#include "store/state_file.h"
+#include "store/tuning_state.h"
 #include "suite.h"
 
 #include <stdio.h>
@@ -118,7 +119,8 @@ static void problem_free(problem *self) {
 
 /* A keeper over one file, which ends the tuning after `last` epochs. */
 typedef struct keeping {
-    char path[PATH];
+    char path[PATH], *image;
+    aq_write_behind behind;
     int last, saves;
 } keeping;
 
@@ -133,14 +135,22 @@ static aq_status load(const aq_tune_keeper *keeper, aq_parameters *parameters, a
 static aq_status save(const aq_tune_keeper *keeper, const aq_parameters *parameters,
                       const aq_tune_state *state) {
     keeping *self = keeper->state;
+    size_t bytes = aq_tuning_state_bytes(parameters);
     self->saves++;
-    AQ_TRY(aq_tuning_state_write(self->path, &facts, parameters, state));
+    if (!self->image) self->image = malloc(bytes);
+    AQ_TRY(aq_tuning_state_pack(&facts, parameters, state, self->image));
+    AQ_TRY(aq_write_behind_start(&self->behind, self->path, self->image, bytes));
     AQ_REQUIRE(state->epochs != self->last, AQ_STOPPED, "killed");
     return AQ_OK;
 }
 
+static aq_status settle(const aq_tune_keeper *keeper) {
+    keeping *self = keeper->state;
+    return aq_write_behind_wait(&self->behind);
+}
+
 static aq_status tune(problem *self, keeping *kept, double rate, aq_tune_report *report) {
-    const aq_tune_keeper keeper = {.load = load, .save = save, .state = kept};
+    const aq_tune_keeper keeper = {.load = load, .save = save, .settle = settle, .state = kept};
     const aq_tune_settings settings = {.epochs = EPOCHS,
                                        .batch = 3,
                                        .patience = 2,
@@ -169,7 +179,7 @@ static void check_resumed_at(int last, double rate, const problem *whole,
     problem first = problem_new(), second = problem_new();
     keeping kept = {.last = last};
     aq_tune_report report;
-    snprintf(kept.path, sizeof kept.path, "%s/tuning-%g-%d.h5", aq_test_folder(), rate, last);
+    snprintf(kept.path, sizeof kept.path, "%s/tuning-%g-%d.state", aq_test_folder(), rate, last);
     CU_ASSERT_EQUAL(tune(&first, &kept, rate, &report), AQ_STOPPED);
     CU_ASSERT_EQUAL(kept.saves, last);
     kept.last = 0;
@@ -182,6 +192,7 @@ static void check_resumed_at(int last, double rate, const problem *whole,
     CU_ASSERT_EQUAL(report.start_error, expected->start_error);
     CU_ASSERT_EQUAL(report.best_error, expected->best_error);
     CU_ASSERT_TRUE(same_block(&second.coded, &whole->coded));
+    free(kept.image);
     problem_free(&first);
     problem_free(&second);
 }
@@ -214,7 +225,7 @@ static void anothers_and_damaged_tuning_changes_nothing(void) {
     aq_tune_report report;
     aq_tune_state state;
     aq_parameters parameters;
-    path_of("tuning.h5", kept.path);
+    path_of("tuning.state", kept.path);
     CU_ASSERT_EQUAL(tune(&self, &kept, 1e-2, &report), AQ_STOPPED);
     AQ_CHECK(aq_parameters_new(&untouched.coded, &untouched.block, &parameters));
     AQ_CHECK_FAILS(aq_tuning_state_read(kept.path, &foreign, &parameters, &state), AQ_FORMAT,
@@ -225,6 +236,7 @@ static void anothers_and_damaged_tuning_changes_nothing(void) {
     aq_parameters_free(&parameters);
     problem fresh = problem_new();
     CU_ASSERT_TRUE(same_block(&untouched.coded, &fresh.coded));
+    free(kept.image);
     problem_free(&fresh);
     problem_free(&self);
     problem_free(&untouched);

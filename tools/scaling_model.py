@@ -23,7 +23,7 @@ CONSTANTS = {
     "adam_steps": 100,     # calls a round of fitting: one a step
     "parameters": 16,      # calls a step of block tuning: one a parameter
     "batch": 32,
-    "save": 3e8,           # bytes a second: tuning's state into a file in memory, which one member writes for all
+    "save": 1e10,          # bytes a second: tuning's state into host memory, by one member for all (3e8 until it was written beside the next epoch)
 }
 
 

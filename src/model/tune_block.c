@@ -10,6 +10,12 @@
 
 enum { MOST_RETRIES = 3 };
 
+/* An epoch that is over; number 0: none. */
+typedef struct epoch_facts {
+    int number;
+    double training_error, error, seconds;
+} epoch_facts;
+
 typedef struct block_tuner {
     aq_coded_block *coded;
     aq_block *block; /* its dense form */
@@ -20,7 +26,8 @@ typedef struct block_tuner {
     uint32_t *batch;      /* own sequences of the batch at work, numbered as this member does */
     double target_square; /* mean square of all training targets */
     aq_adam_step adam;
-    double start; /* aq_seconds */
+    double start;       /* aq_seconds */
+    epoch_facts untold; /* its state may not be kept yet */
     aq_tune_report *report;
 } block_tuner;
 
@@ -153,9 +160,14 @@ static aq_status deciding_error(block_tuner *tuner, double *error) {
     return AQ_OK;
 }
 
-static void tell_epoch(const block_tuner *tuner, int epoch, double training_error, double error) {
-    aq_watch_epoch(tuner->settings->watch, epoch, training_error, error,
-                   aq_seconds() - tuner->start);
+static epoch_facts facts_of(const block_tuner *tuner, int epoch, double training_error,
+                            double error) {
+    return (epoch_facts){epoch, training_error, error, aq_seconds() - tuner->start};
+}
+
+static void tell_epoch(const block_tuner *tuner, epoch_facts facts) {
+    aq_watch_epoch(tuner->settings->watch, facts.number, facts.training_error, facts.error,
+                   facts.seconds);
 }
 
 /* Epoch 0: the errors before tuning, and the loss's normalizer. */
@@ -171,7 +183,7 @@ static aq_status measure_start(block_tuner *tuner) {
                "the error before block tuning is %g, the targets' mean square %g", error,
                tuner->target_square);
     tuner->report->start_error = tuner->report->best_error = error;
-    tell_epoch(tuner, 0, aq_relative_error(&sums), error);
+    tell_epoch(tuner, facts_of(tuner, 0, aq_relative_error(&sums), error));
     return aq_parameters_keep(&tuner->parameters);
 }
 
@@ -193,7 +205,16 @@ static aq_status retry_slower(block_tuner *tuner, int epoch) {
     return AQ_OK;
 }
 
-static aq_status save(const block_tuner *tuner) {
+/* What was saved last is kept now: its epoch may be told. */
+static aq_status settle(block_tuner *tuner) {
+    const aq_tune_keeper *keeper = tuner->settings->keeper;
+    if (keeper) AQ_TRY(keeper->settle(keeper));
+    if (tuner->untold.number) tell_epoch(tuner, tuner->untold);
+    tuner->untold = (epoch_facts){0};
+    return AQ_OK;
+}
+
+static aq_status save(block_tuner *tuner) {
     const aq_tune_report *report = tuner->report;
     const aq_tune_keeper *keeper = tuner->settings->keeper;
     const aq_tune_state state = {.epochs = report->epochs,
@@ -204,17 +225,19 @@ static aq_status save(const block_tuner *tuner) {
                                  .start_error = report->start_error,
                                  .best_error = report->best_error,
                                  .target_square = tuner->target_square};
-    return keeper ? keeper->save(keeper, &tuner->parameters, &state) : AQ_OK;
+    return keeper ? keeper->save(keeper, &tuner->parameters, &state) : settle(tuner);
 }
 
-static aq_status finish_epoch(block_tuner *tuner, int epoch, double error) {
+static aq_status finish_epoch(block_tuner *tuner, epoch_facts facts) {
     aq_tune_report *report = tuner->report;
-    report->epochs = epoch;
-    if (error < report->best_error) {
-        report->best_error = error;
-        report->best_epoch = epoch;
+    AQ_TRY(settle(tuner)); /* the epoch before */
+    report->epochs = facts.number;
+    if (facts.error < report->best_error) {
+        report->best_error = facts.error;
+        report->best_epoch = facts.number;
         AQ_TRY(aq_parameters_keep(&tuner->parameters));
     }
+    tuner->untold = facts;
     return save(tuner);
 }
 
@@ -249,10 +272,19 @@ static aq_status tune(block_tuner *tuner) {
             AQ_TRY(retry_slower(tuner, epoch));
             continue;
         }
-        AQ_TRY(finish_epoch(tuner, epoch, error));
-        tell_epoch(tuner, epoch++, training_error, error);
+        AQ_TRY(finish_epoch(tuner, facts_of(tuner, epoch++, training_error, error)));
     }
     return aq_parameters_restore(&tuner->parameters);
+}
+
+/* Also a tuning that is stopped leaves its last epoch on the disk. */
+static aq_status settle_last(block_tuner *tuner, aq_status tuned) {
+    if (tuned != AQ_OK && tuned != AQ_STOPPED) return tuned;
+    aq_status settled = settle(tuner);
+    if (settled == AQ_OK) return tuned;
+    /* A team has agreed to stop by now, and its members go on saying so. */
+    if (tuned == AQ_STOPPED && tuner->comparison.team->size > 1) aq_log_warn("%s", aq_error_text());
+    return settled;
 }
 
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
@@ -270,6 +302,7 @@ aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activat
     aq_block_set_halves(block, aq_block_can_halve(block));
     aq_status status = tuner_new(&tuner, inputs, targets, team);
     if (status == AQ_OK) status = tune(&tuner);
+    status = settle_last(&tuner, status);
     block->precision = before;
     aq_block_set_halves(block, false);
     if (status == AQ_OK) status = aq_coded_block_decode(coded, block);

@@ -30,8 +30,12 @@ struct aq_tune_keeper {
      * last; otherwise all are as they were. Collective over the team. */
     aq_status (*load)(const aq_tune_keeper *, aq_parameters *parameters, aq_tune_state *state,
                       bool *found);
+    /* Takes a copy and may keep it later, beside the work; it is not called again before it was
+     * settled. */
     aq_status (*save)(const aq_tune_keeper *, const aq_parameters *parameters,
                       const aq_tune_state *state);
+    /* Waits until what was saved is kept, or tells why it is not. */
+    aq_status (*settle)(const aq_tune_keeper *);
     void *state;
 };
 
@@ -60,8 +64,9 @@ typedef struct aq_tune_report {
  * (overwritten, holds the decoded result afterwards; its own precision stays). Collective over
  * `team`: members bring the same `coded` and the activations of their own sequences, and get the
  * same result. With a keeper, tuning goes on behind the last epoch that was saved, to the same
- * bits. A loss that is not finite restores the best values and goes on with a tenth of the rate, at
- * most 3 times, saying so in the log; then NUMERIC. */
+ * bits; epochs are told when they are kept, and when tuning ends or is stopped its last epoch is. A
+ * loss that is not finite restores the best values and goes on with a tenth of the rate, at most 3
+ * times, saying so in the log; then NUMERIC. */
 aq_status aq_tune_block(aq_coded_block *coded, aq_block *block, const aq_activations *inputs,
                         const aq_activations *targets, const aq_tune_settings *settings,
                         const aq_team *team, aq_tune_report *report);

@@ -3,7 +3,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "store/state_file.h"
+#include "store/tuning_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,23 +12,39 @@
 aq_status aq_block_keep_new(const aq_run_directory *directory, size_t block, const aq_team *team,
                             aq_block_keep *keep) {
     *keep = (aq_block_keep){.block = block, .team = team};
+    keep->writer = calloc(1, sizeof *keep->writer);
+    AQ_REQUIRE(keep->writer, AQ_MEMORY, "out of memory");
     aq_run_directory_block_fingerprint(directory, block, keep->fingerprint);
-    return aq_run_directory_work_path(directory, block, &keep->folder);
+    aq_status status = aq_run_directory_work_path(directory, block, &keep->folder);
+    if (status != AQ_OK) aq_block_keep_free(keep);
+    return status;
+}
+
+static void free_writer(aq_keep_writer *writer) {
+    if (!writer) return;
+    aq_write_behind_free(&writer->behind);
+    free(writer->image);
+    free(writer);
 }
 
 void aq_block_keep_free(aq_block_keep *keep) {
+    free_writer(keep->writer);
     free(keep->folder);
     *keep = (aq_block_keep){0};
 }
 
-static aq_status path_of(const aq_block_keep *keep, const char *name, char **path) {
-    *path = NULL;
-    AQ_REQUIRE(asprintf(path, "%s/%s.h5", keep->folder, name) >= 0, AQ_MEMORY, "out of memory");
-    return AQ_OK;
+static aq_status tuning_path(const aq_block_keep *keep, char **path) {
+    return aq_file_join(keep->folder, "tuning.state", path);
 }
 
 static bool leads(const aq_block_keep *keep) {
     return keep->team->rank == 0;
+}
+
+static aq_status layer_path(const aq_block_keep *keep, const char *layer, char **path) {
+    *path = NULL;
+    AQ_REQUIRE(asprintf(path, "%s/%s.h5", keep->folder, layer) >= 0, AQ_MEMORY, "out of memory");
+    return AQ_OK;
 }
 
 /* What a reader said of a file: there or not; AQ_OK unless the job cannot go on. */
@@ -68,7 +84,7 @@ static aq_status read_layer(const aq_block_keep *keep, const aq_linear_shape *sh
                             bool *found) {
     const aq_state_facts facts = {.block = keep->block, .fingerprint = keep->fingerprint};
     char *path;
-    AQ_TRY(path_of(keep, layer->name, &path));
+    AQ_TRY(layer_path(keep, layer->name, &path));
     aq_status status =
         judge(path, aq_layer_state_read(path, &facts, shape, scheme, backend, layer), found);
     free(path);
@@ -111,7 +127,7 @@ aq_status aq_block_keep_save_layer(const aq_block_keep *keep, aq_linear_kind lin
     char *path;
     if (!leads(keep)) return AQ_OK;
     AQ_TRY(aq_file_make_folder(keep->folder));
-    AQ_TRY(path_of(keep, layer.name, &path));
+    AQ_TRY(layer_path(keep, layer.name, &path));
     aq_status status = aq_layer_state_write(path, &facts, &layer);
     free(path);
     return status;
@@ -123,7 +139,7 @@ static aq_status read_tuning(const aq_block_keep *keep, aq_parameters *parameter
                              aq_tune_state *state, bool *found) {
     const aq_state_facts facts = {.block = keep->block, .fingerprint = keep->fingerprint};
     char *path;
-    AQ_TRY(path_of(keep, "tuning", &path));
+    AQ_TRY(tuning_path(keep, &path));
     aq_status status = judge(path, aq_tuning_state_read(path, &facts, parameters, state), found);
     free(path);
     return status;
@@ -163,16 +179,36 @@ aq_status aq_block_keep_load_tuning(const aq_block_keep *keep, aq_parameters *pa
     return share_parameters(keep->team, parameters);
 }
 
-aq_status aq_block_keep_save_tuning(const aq_block_keep *keep, const aq_parameters *parameters,
-                                    const aq_tune_state *state) {
+/* Not pinned: that takes longer, once a block, than all copies of its epochs. */
+static aq_status make_image(aq_keep_writer *writer, size_t bytes) {
+    if (!writer->image) writer->image = malloc(bytes);
+    AQ_REQUIRE(writer->image, AQ_MEMORY, "no memory for %zu bytes of tuning's state", bytes);
+    return AQ_OK;
+}
+
+static aq_status begin_save(const aq_block_keep *keep, const aq_parameters *parameters,
+                            const aq_tune_state *state) {
     const aq_state_facts facts = {.block = keep->block, .fingerprint = keep->fingerprint};
+    aq_keep_writer *writer = keep->writer;
+    size_t bytes = aq_tuning_state_bytes(parameters);
     char *path;
-    if (!leads(keep)) return AQ_OK;
+    AQ_TRY(aq_write_behind_wait(&writer->behind));
     AQ_TRY(aq_file_make_folder(keep->folder));
-    AQ_TRY(path_of(keep, "tuning", &path));
-    aq_status status = aq_tuning_state_write(path, &facts, parameters, state);
+    AQ_TRY(make_image(writer, bytes));
+    AQ_TRY(aq_tuning_state_pack(&facts, parameters, state, writer->image));
+    AQ_TRY(tuning_path(keep, &path));
+    aq_status status = aq_write_behind_start(&writer->behind, path, writer->image, bytes);
     free(path);
     return status;
+}
+
+aq_status aq_block_keep_save_tuning(const aq_block_keep *keep, const aq_parameters *parameters,
+                                    const aq_tune_state *state) {
+    return leads(keep) ? begin_save(keep, parameters, state) : AQ_OK;
+}
+
+aq_status aq_block_keep_settle_tuning(const aq_block_keep *keep) {
+    return aq_write_behind_wait(&keep->writer->behind);
 }
 
 /* ---- the end ---- */

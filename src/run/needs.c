@@ -279,6 +279,14 @@ static size_t tuning_bytes(const sizes *of) {
     return block_bytes(of) + bytes + pass_bytes(of, 2) + scratch;
 }
 
+/* Four values of each parameter: store/tuning_state. */
+static size_t saving_bytes(const sizes *of) {
+    size_t bytes = 4 * aq_small_parameters(of->shape);
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        bytes += 4 * aq_learned_bytes(&of->shape->linears[l], &of->config->quantizer.scheme);
+    return of->config->tuning.epochs ? bytes : 0;
+}
+
 void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
                         const aq_layout *layout, aq_memory_needs *needs) {
     size_t length = (size_t)config->calibration.length, mine = sequences_of(config, layout);
@@ -290,9 +298,14 @@ void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
                                .forward = forward_bytes(&of),
                                .fit = fits_bytes(&of),
                                .tuning = tuning_bytes(&of),
+                               .saving = saving_bytes(&of),
                                .boundary = mine * length * shape->hidden * sizeof(uint16_t)};
 }
 
 size_t aq_needs_compute(const aq_memory_needs *needs) {
     return larger(needs->forward, larger(needs->fit, needs->tuning));
+}
+
+size_t aq_needs_host_compute(const aq_memory_needs *needs) {
+    return larger(needs->forward, larger(needs->fit, needs->tuning + needs->saving));
 }

@@ -25,6 +25,7 @@ typedef struct aq_memory_needs {
     size_t forward;  /* tape, Gram sums */
     size_t fit;      /* of the linear that takes most: solver, search, k-means, Gram matrices */
     size_t tuning;   /* gradients, tape, codes, parameters with their moments */
+    size_t saving;   /* in host memory, a team's first member alone: the copy of tuning's state */
     size_t boundary; /* activations at one boundary, of this rank's sequences: two are held */
 } aq_memory_needs;
 
@@ -43,6 +44,9 @@ void aq_disk_needs_of(const aq_model_shape *shape, const aq_config *config, cons
 
 /* The most that lies in the backend's memory at a time, without activations. */
 size_t aq_needs_compute(const aq_memory_needs *needs);
+
+/* The same of a process that computes in host memory and saves tuning's state. */
+size_t aq_needs_host_compute(const aq_memory_needs *needs);
 
 size_t aq_disk_needs_total(const aq_disk_needs *needs);
 

@@ -38,12 +38,16 @@ static void plan_device(const aq_model_shape *shape, const aq_config *config, si
 
 static void plan_host(const aq_plan_machine *machine, aq_plan *plan) {
     const aq_layout *layout = &plan->layout;
-    size_t own = machine->process + slack, boundaries = 2;
-    if (!layout->cuda) own += aq_needs_compute(&plan->memory);
+    size_t own = machine->process + slack, boundaries = 2, saving = plan->memory.saving;
+    if (!layout->cuda) {
+        own += aq_needs_compute(&plan->memory);
+        saving = aq_needs_host_compute(&plan->memory) - aq_needs_compute(&plan->memory);
+    }
     if (plan->resident) boundaries = layout->ranks > layout->team ? 1 : 0;
-    plan->rank_host = own + boundaries * plan->memory.boundary;
-    plan->node_host =
-        layout->node_ranks * own + aq_room_host_boundaries(&plan->memory, layout, plan->resident);
+    size_t savers = (layout->node_ranks + layout->team - 1) / layout->team;
+    plan->rank_host = own + saving + boundaries * plan->memory.boundary;
+    plan->node_host = layout->node_ranks * own + savers * saving +
+                      aq_room_host_boundaries(&plan->memory, layout, plan->resident);
     plan->node_fits = plan->node_host <= machine->node_memory;
 }
 

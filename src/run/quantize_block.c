@@ -255,9 +255,15 @@ static aq_status save_tuning(const aq_tune_keeper *keeper, const aq_parameters *
     return aq_block_keep_save_tuning(self->settings->keep, parameters, state);
 }
 
+static aq_status settle_tuning(const aq_tune_keeper *keeper) {
+    const bench *self = keeper->state;
+    return aq_block_keep_settle_tuning(self->settings->keep);
+}
+
 static aq_status tune(bench *self) {
     const aq_block_work *work = self->work;
-    const aq_tune_keeper keeper = {.load = load_tuning, .save = save_tuning, .state = self};
+    const aq_tune_keeper keeper = {
+        .load = load_tuning, .save = save_tuning, .settle = settle_tuning, .state = self};
     AQ_TRY(begin_stage(self, AQ_STAGE_TUNING, NULL, tune_share));
     aq_tune_settings settings = self->settings->tune;
     settings.training = self->training;

@@ -36,11 +36,11 @@ aq_status aq_room_check_memory(const aq_memory_needs *needs, const aq_layout *la
                                const aq_config *config, aq_backend *backend,
                                size_t *activation_bytes) {
     size_t free_bytes, total, processes = layout->device_ranks, compute = aq_needs_compute(needs);
-    size_t node = layout->node_ranks;
+    size_t node = layout->node_ranks, host = aq_needs_host_compute(needs);
     AQ_TRY(aq_backend_memory(backend, &free_bytes, &total));
     *activation_bytes = SIZE_MAX;
     if (strcmp(aq_backend_name(backend), "cpu") == 0)
-        return require(node * compute + aq_room_host_boundaries(needs, layout, false), free_bytes,
+        return require(node * host + aq_room_host_boundaries(needs, layout, false), free_bytes,
                        node, "host", needs);
 
     size_t budget = (size_t)config->run.device_memory * 1000 * 1000, both = 2 * needs->boundary;
@@ -49,8 +49,8 @@ aq_status aq_room_check_memory(const aq_memory_needs *needs, const aq_layout *la
     AQ_TRY(require(processes * (compute + (resident ? both : 0)), free_bytes, processes,
                    aq_backend_name(backend), needs));
     AQ_TRY(aq_host_memory("", &free_bytes, &total));
-    return require(aq_room_host_boundaries(needs, layout, resident), free_bytes, node, "host",
-                   needs);
+    host = node * needs->saving + aq_room_host_boundaries(needs, layout, resident);
+    return require(host, free_bytes, node, "host", needs);
 }
 
 size_t aq_room_on_disk(const char *path) {

@@ -3,16 +3,12 @@
 #include "base/digest.h"
 #include "store/layout.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define STATE_FORMAT "aqlm-mpi state"
 
-enum { PATH_SIZE = 64, PARTS = 4 };
-
-/* ---- what both kinds have ---- */
+/* ---- the head ---- */
 
 static aq_status write_head(const aq_h5 *file, const aq_state_facts *facts, const char *part,
                             const aq_scheme *scheme) {
@@ -121,126 +117,6 @@ aq_status aq_layer_state_read(const char *path, const aq_state_facts *facts,
     aq_status status = aq_coded_new(backend, scheme, shape->out, shape->in, &layer->coded);
     if (status == AQ_OK) status = read_layer(&file, facts, layer);
     if (status != AQ_OK) aq_coded_free(&layer->coded);
-    aq_h5_close(&file);
-    return status;
-}
-
-/* ---- tuning ---- */
-
-static aq_tensor *part_of(const aq_parameter *parameter, int part, const char **name) {
-    static const char *const names[PARTS] = {"value", "best", "first_moment", "second_moment"};
-    const aq_tensor *tensors[PARTS] = {&parameter->value, &parameter->kept,
-                                       &parameter->moments.first, &parameter->moments.second};
-    *name = names[part];
-    return (aq_tensor *)tensors[part];
-}
-
-static aq_tensor *entry_of(const aq_parameters *parameters, int entry, char path[PATH_SIZE]) {
-    const char *part;
-    aq_tensor *tensor = part_of(&parameters->list[entry / PARTS], entry % PARTS, &part);
-    snprintf(path, PATH_SIZE, "parameters/%d/%s", entry / PARTS, part);
-    return tensor;
-}
-
-static aq_status write_numbers(const aq_h5 *file, const aq_tune_state *state) {
-    AQ_TRY(aq_h5_write_long(file, "/", "epochs", state->epochs));
-    AQ_TRY(aq_h5_write_long(file, "/", "best_epoch", state->best_epoch));
-    AQ_TRY(aq_h5_write_long(file, "/", "retries", state->retries));
-    AQ_TRY(aq_h5_write_long(file, "/", "step", state->step));
-    AQ_TRY(aq_h5_write_double(file, "/", "learning_rate", state->learning_rate));
-    AQ_TRY(aq_h5_write_double(file, "/", "start_error", state->start_error));
-    AQ_TRY(aq_h5_write_double(file, "/", "best_error", state->best_error));
-    return aq_h5_write_double(file, "/", "target_square", state->target_square);
-}
-
-static aq_status write_tuning(const aq_h5 *file, const aq_state_facts *facts,
-                              const aq_parameters *parameters, const aq_tune_state *state) {
-    char path[PATH_SIZE];
-    AQ_TRY(write_head(file, facts, "tuning", &parameters->coded->linears[0].scheme));
-    AQ_TRY(write_numbers(file, state));
-    for (int i = 0; i < parameters->count * PARTS; i++) {
-        const aq_tensor *tensor = entry_of(parameters, i, path);
-        AQ_TRY(write_tensor(file, path, tensor));
-    }
-    return AQ_OK;
-}
-
-aq_status aq_tuning_state_write(const char *path, const aq_state_facts *facts,
-                                const aq_parameters *parameters, const aq_tune_state *state) {
-    aq_h5 file;
-    AQ_TRY(aq_h5_create(path, &file));
-    return finish(&file, write_tuning(&file, facts, parameters, state));
-}
-
-static aq_status read_count(const aq_h5 *file, const char *key, int *value) {
-    long number;
-    AQ_TRY(aq_h5_read_long(file, "/", key, &number));
-    AQ_REQUIRE(number >= 0 && number <= INT32_MAX, AQ_FORMAT, "%s: %s is %ld", file->path, key,
-               number);
-    *value = (int)number;
-    return AQ_OK;
-}
-
-static aq_status read_positive(const aq_h5 *file, const char *key, double *value) {
-    AQ_TRY(aq_h5_read_double(file, "/", key, value));
-    AQ_REQUIRE(isfinite(*value) && *value >= 0, AQ_FORMAT, "%s: %s is %g", file->path, key, *value);
-    return AQ_OK;
-}
-
-static aq_status read_numbers(const aq_h5 *file, aq_tune_state *state) {
-    AQ_TRY(read_count(file, "epochs", &state->epochs));
-    AQ_TRY(read_count(file, "best_epoch", &state->best_epoch));
-    AQ_TRY(read_count(file, "retries", &state->retries));
-    AQ_TRY(read_count(file, "step", &state->step));
-    AQ_TRY(read_positive(file, "learning_rate", &state->learning_rate));
-    AQ_TRY(read_positive(file, "start_error", &state->start_error));
-    AQ_TRY(read_positive(file, "best_error", &state->best_error));
-    return read_positive(file, "target_square", &state->target_square);
-}
-
-/* All values in host memory, one tensor behind another. */
-static size_t total_bytes(const aq_parameters *parameters) {
-    char path[PATH_SIZE];
-    size_t bytes = 0;
-    for (int i = 0; i < parameters->count * PARTS; i++)
-        bytes += aq_tensor_bytes(entry_of(parameters, i, path));
-    return bytes;
-}
-
-static aq_status read_values(const aq_h5 *file, aq_parameters *parameters, char *host) {
-    char path[PATH_SIZE], *at = host;
-    for (int i = 0; i < parameters->count * PARTS; i++) {
-        const aq_tensor *tensor = entry_of(parameters, i, path);
-        AQ_TRY(aq_h5_read(file, path, AQ_F32, shape_of(tensor), at));
-        at += aq_tensor_bytes(tensor);
-    }
-    at = host;
-    for (int i = 0; i < parameters->count * PARTS; i++) {
-        aq_tensor *tensor = entry_of(parameters, i, path);
-        AQ_TRY(aq_tensor_upload(tensor, at, aq_tensor_bytes(tensor)));
-        at += aq_tensor_bytes(tensor);
-    }
-    return AQ_OK;
-}
-
-static aq_status read_tuning(const aq_h5 *file, const aq_state_facts *facts,
-                             aq_parameters *parameters, aq_tune_state *state) {
-    aq_tune_state read;
-    AQ_TRY(check_head(file, facts, "tuning", &parameters->coded->linears[0].scheme));
-    AQ_TRY(read_numbers(file, &read));
-    char *host = malloc(total_bytes(parameters));
-    AQ_REQUIRE(host, AQ_MEMORY, "out of memory");
-    aq_status status = read_values(file, parameters, host);
-    free(host);
-    if (status == AQ_OK) *state = read;
-    return status;
-}
-
-aq_status aq_tuning_state_read(const char *path, const aq_state_facts *facts,
-                               aq_parameters *parameters, aq_tune_state *state) {
-    aq_h5 file;
-    AQ_TRY(open_state(path, &file));
-    aq_status status = read_tuning(&file, facts, parameters, state);
     aq_h5_close(&file);
     return status;
 }

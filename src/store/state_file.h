@@ -1,5 +1,5 @@
-/* What is kept of a block in work, so that a killed job loses minutes: a finished layer, and where
- * block tuning stands after an epoch.
+/* A finished layer of a block in work, kept so that a killed job loses minutes. Where block tuning
+ * stands is store/tuning_state.h's.
  *
  * HDF5 with digests, for this program alone (docs/file-formats.md). Values are float32 as they were
  * in memory: who reads them goes on to the same bits.
@@ -7,7 +7,8 @@
 #ifndef AQ_STORE_STATE_FILE_H
 #define AQ_STORE_STATE_FILE_H
 
-#include "model/tune_block.h"
+#include "model/shape.h"
+#include "quant/coded_weight.h"
 
 /* What a state file belongs to; `fingerprint` names the settings, model and tokens. */
 typedef struct aq_state_facts {
@@ -31,13 +32,5 @@ aq_status aq_layer_state_write(const char *path, const aq_state_facts *facts,
 aq_status aq_layer_state_read(const char *path, const aq_state_facts *facts,
                               const aq_linear_shape *shape, const aq_scheme *scheme,
                               aq_backend *backend, aq_layer_state *layer);
-
-/* Values, best values and moments of all parameters, and the state; the errors are those above. */
-aq_status aq_tuning_state_write(const char *path, const aq_state_facts *facts,
-                                const aq_parameters *parameters, const aq_tune_state *state);
-
-/* Reading changes the parameters only if all of the file could be read. */
-aq_status aq_tuning_state_read(const char *path, const aq_state_facts *facts,
-                               aq_parameters *parameters, aq_tune_state *state);
 
 #endif

@@ -72,7 +72,7 @@ made_again_midway() {
 }
 for how in 1 40 97 cut; do
   check "a finished layer of a block in work, damaged ($how)" made_again_midway mlp.up_proj.h5 $how 1
-  check "the state of tuning, damaged ($how)" made_again_midway tuning.h5 $how 0
+  check "the state of tuning, damaged ($how)" made_again_midway tuning.state $how 0
 done
 
 # recovered FILE HOW: the damage is said, the file set aside and written again; finished blocks stay.

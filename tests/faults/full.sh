@@ -28,7 +28,7 @@ check "an error from close of a block file" fails_saying "close:$block:1:EIO" bl
 check "an error from rename of a block file" fails_saying "rename:$block:1:EIO" blocks/block-0002.h5 "$broken" 2
 check "an error from fsync of the folder of blocks" fails_saying 'sync:*/blocks:5:EIO' blocks "$broken" 2
 check "a full disk for a finished layer" fails_saying 'write:*/work/block-0002/*:30:ENOSPC' work/block-0002 "$full" 2
-check "an error from fsync of the state of tuning" fails_saying 'sync:*/tuning.h5*:1:EIO' work/block-0000/tuning.h5 "$broken" 0
+check "an error from fsync of the state of tuning" fails_saying 'sync:*/tuning.state*:1:EIO' work/block-0000/tuning.state "$broken" 0
 check "a quota reached when the folder of a block is written" fails_saying 'create:*/work/*:3:EDQUOT' work/block-0000 "$quota" 0
 check "a full disk when the model is gathered" fails_saying "write:$model:1:ENOSPC" model.aqlm.h5 "$full" 4
 check "... amid its data" fails_saying "write:$model:70:ENOSPC" model.aqlm.h5 "$full" 4

@@ -56,7 +56,7 @@ no_layer_twice() { [ -z "$(layers_fitted "$1" | uniq -d)" ] && [ "$(layers_fitte
 long=(--set quantizer.rounds=40 --set quantizer.tolerance=0 --set tuning.epochs=20 --set tuning.patience=30 --set tuning.learning_rate=1e-5)
 check "a longer run finishes" quantize 2 whole "${long[@]}"
 check "... and keeps no state of finished blocks" [ -z "$(find "$folder/whole/work" -type f)" ]
-for file in '*/self_attn.k_proj.h5' '*/tuning.h5' '*/mlp.gate_proj.h5'; do
+for file in '*/self_attn.k_proj.h5' '*/tuning.state' '*/mlp.gate_proj.h5'; do
   check "a rank is killed while there is $file" killed 2 torn "$file"
 done
 check "a run that was killed in the middle of blocks goes on" quantize 2 torn "${long[@]}"
@@ -66,7 +66,7 @@ check "... to the same bytes" same torn/model.aqlm.h5 whole/model.aqlm.h5
 
 long+=(--set run.team_size=2)
 check "a team finishes" quantize 2 team "${long[@]}"
-check "a member of a team is killed" killed 2 teams '*/tuning.h5'
+check "a member of a team is killed" killed 2 teams '*/tuning.state'
 check "... and the team goes on" quantize 2 teams "${long[@]}"
 check "... fitting no finished layer again" no_layer_twice teams
 check "... to the same bytes" same team/model.aqlm.h5 teams/model.aqlm.h5
