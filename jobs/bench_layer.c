@@ -174,7 +174,7 @@ static void fill_rows(const bench_options *options, const aq_layer_times *times,
     int iterations = times->iterations, steps = times->steps;
     const aq_bench_row rows[PHASES] = {
         {"k-means iteration", times->kmeans / iterations, iteration},
-        {"k-means, one start", times->kmeans, aq_work_times(&iteration, iterations)},
+        {"k-means", times->kmeans, aq_work_times(&iteration, iterations)},
         {"codebook step", times->codebooks / (steps ? steps : 1), step},
         {"codebook round", times->codebooks, aq_work_times(&step, steps)},
         {"code pass", times->codes, pass_work(options)}};

@@ -115,6 +115,30 @@ static void more_starts_begin_lower(void) {
     aq_test_layer_free(&layer);
 }
 
+static aq_status keep_total(const aq_watch *watch, const char *phase, int done, int total) {
+    int *seen = watch->state; /* calls; last done; total */
+    if (strcmp(phase, "k-means") != 0) return AQ_OK;
+    CU_ASSERT(done > seen[1] && done <= total);
+    seen[0]++, seen[1] = done, seen[2] = total;
+    return AQ_OK;
+}
+
+static void the_best_start_alone_goes_on(void) {
+    enum { MORE = 3, SOME = AQ_TRIAL_ITERATIONS + MORE };
+    aq_test_layer layer = usual_layer();
+    aq_fit_settings settings = settings_of(usual);
+    int seen[3] = {0};
+    const aq_watch watch = {.step = keep_total, .state = seen};
+    settings.watch = &watch, settings.kmeans_starts = 3, settings.kmeans_iterations = SOME;
+    fit_and_free(&layer, &settings);
+    CU_ASSERT_EQUAL(seen[2], 2 * (3 * AQ_TRIAL_ITERATIONS + MORE));
+    CU_ASSERT_EQUAL(aq_fit_kmeans_iterations(&settings), seen[2]);
+    CU_ASSERT(seen[0] <= seen[2] && seen[1] > 2 * 3 * AQ_TRIAL_ITERATIONS);
+    settings.kmeans_starts = 1;
+    CU_ASSERT_EQUAL(aq_fit_kmeans_iterations(&settings), 2 * SOME);
+    aq_test_layer_free(&layer);
+}
+
 static void noise_finds_lower_errors(void) {
     aq_test_layer layer = usual_layer();
     aq_fit_settings settings = settings_of(usual);
@@ -350,6 +374,7 @@ int main(int argc, char **argv) {
         {"the_report_tells_the_error_of_the_result", the_report_tells_the_error_of_the_result},
         {"a_wider_beam_fits_better", a_wider_beam_fits_better},
         {"more_starts_begin_lower", more_starts_begin_lower},
+        {"the_best_start_alone_goes_on", the_best_start_alone_goes_on},
         {"noise_finds_lower_errors", noise_finds_lower_errors},
         {"a_singular_gram_matrix_is_fitted", a_singular_gram_matrix_is_fitted},
         {"zero_rows_stay_zero", zero_rows_stay_zero},

@@ -22,8 +22,7 @@ static double distortion(const aq_tensor *weight, const aq_coded *coded) {
 }
 
 static aq_coded cluster(const aq_tensor *weight, aq_scheme scheme, int iterations, uint64_t seed) {
-    const aq_kmeans how = {
-        .team = aq_team_alone(), .iterations = iterations, .seed = seed, .starts = 1};
+    const aq_kmeans how = {.team = aq_team_alone(), .iterations = iterations, .seed = seed};
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, weight->shape[0], weight->shape[1], &coded));
     AQ_CHECK(aq_residual_kmeans(weight, &how, &coded));
@@ -122,7 +121,7 @@ static aq_status stop_at_four(const aq_watch *watch, const char *phase, int done
 static void a_watch_can_stop_it(void) {
     count seen = {0};
     const aq_watch watch = {.step = stop_at_four, .state = &seen};
-    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 3, .starts = 1, .watch = &watch};
+    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 3, .total = 6, .watch = &watch};
     aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), 1);
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &(aq_scheme){2, 4, 8, 1}, OUT, IN, &coded));
@@ -141,8 +140,7 @@ static aq_status count_calls(const aq_watch *watch, const char *phase, int done,
 static void it_ends_when_nothing_changes(void) {
     count seen = {0};
     const aq_watch watch = {.step = count_calls, .state = &seen};
-    const aq_kmeans how = {
-        .team = aq_team_alone(), .iterations = 500, .seed = 1, .starts = 1, .watch = &watch};
+    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 500, .seed = 1, .watch = &watch};
     aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), 1);
     aq_scheme scheme = {1, 4, 4, 1};
     aq_coded ended;
@@ -157,6 +155,19 @@ static void it_ends_when_nothing_changes(void) {
     aq_tensor_free(&weight);
 }
 
+static void going_on_gives_what_one_call_would(void) {
+    const aq_scheme scheme = {1, 5, 8, 1};
+    aq_tensor weight = aq_test_normal(AQ_DIMS(OUT, IN), 1);
+    aq_coded whole = cluster(&weight, scheme, 6, 7), part = cluster(&weight, scheme, 3, 7);
+    CU_ASSERT_FALSE(aq_test_same_bits(&whole.codebooks, &part.codebooks));
+    const aq_kmeans rest = {.first = 3, .iterations = 6, .seed = 7, .team = aq_team_alone()};
+    AQ_CHECK(aq_residual_kmeans(&weight, &rest, &part));
+    CU_ASSERT(aq_test_same_bits(&whole.codebooks, &part.codebooks));
+    CU_ASSERT(aq_test_same_bits(&whole.codes, &part.codes));
+    aq_coded_free(&whole), aq_coded_free(&part);
+    aq_tensor_free(&weight);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         {"iterations_lower_the_distortion", iterations_lower_the_distortion},
@@ -167,6 +178,7 @@ int main(int argc, char **argv) {
         {"the_seed_decides", the_seed_decides},
         {"a_watch_can_stop_it", a_watch_can_stop_it},
         {"it_ends_when_nothing_changes", it_ends_when_nothing_changes},
+        {"going_on_gives_what_one_call_would", going_on_gives_what_one_call_would},
     };
     return aq_test_backend_main("quant/kmeans", cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static aq_coded start(const aq_test_layer *layer, aq_scheme scheme) {
-    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 5, .seed = 3, .starts = 1};
+    const aq_kmeans how = {.team = aq_team_alone(), .iterations = 5, .seed = 3};
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, layer->weight.shape[0],
                           layer->weight.shape[1], &coded));

@@ -13,7 +13,7 @@ enum { OUT = 48, IN = 64 };
 static const aq_scheme usual = {2, 4, 8, 1};
 
 static aq_coded clustered(const aq_test_layer *layer, aq_scheme scheme) {
-    const aq_kmeans how = {.iterations = 5, .starts = 1, .seed = 3, .team = aq_team_alone()};
+    const aq_kmeans how = {.iterations = 5, .seed = 3, .team = aq_team_alone()};
     aq_coded coded;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, OUT, IN, &coded));
     AQ_CHECK(aq_residual_kmeans(&layer->weight, &how, &coded));

@@ -75,7 +75,7 @@ static void check_cost(const aq_block_subject *subject, const aq_block_cost *cos
     CU_ASSERT_EQUAL(cost->layers[0].rounds, rounds);
     CU_ASSERT_TRUE(cost->layers[0].error > 0 && cost->layers[0].error < 1);
     CU_ASSERT_EQUAL(cost->layers[0].steps, 5 * 4);
-    CU_ASSERT_DOUBLE_EQUAL(cost->work[AQ_BLOCK_KMEANS].scores, weights / 8 * 16 * 40 * 2, 1);
+    CU_ASSERT_DOUBLE_EQUAL(cost->work[AQ_BLOCK_KMEANS].scores, weights / 8 * 16 * (2 * 20 + 20), 1);
     double gram = 8 * 16 * (3 * width[0] * width[0] + width[1] * width[1]);
     CU_ASSERT_DOUBLE_EQUAL(cost->work[AQ_BLOCK_GRAM].products, gram, 1);
     double sequence = aq_work_forward(&subject->kind->shape, 16).halves;
@@ -107,7 +107,7 @@ static void a_whole_block_is_quantized(void) {
     CU_ASSERT_TRUE(cost.error > 0 && cost.error < cost.fitted_error);
     CU_ASSERT_EQUAL(cost.activation_bytes, 10 * 16 * 64 * 2);
     CU_ASSERT_DOUBLE_EQUAL(cost.block.work[AQ_BLOCK_KMEANS].scores,
-                           (4 * 64 * 64 + 3 * 64 * 96) / 8.0 * 16 * 40 * 2, 1);
+                           (4 * 64 * 64 + 3 * 64 * 96) / 8.0 * 16 * (2 * 20 + 20), 1);
     AQ_CHECK(aq_synthetic_kind("mixtral-8x7b", &kind));
     AQ_CHECK_FAILS(aq_time_whole(aq_test_backend(), &subject, &cost), AQ_INVALID, "experts");
 }

@@ -140,6 +140,7 @@ typedef struct layer_fit {
     aq_coded *coded;      /* being worked on */
     aq_coded start, best; /* as the round found it; with the least error so far */
     double least_error;   /* best's */
+    int best_start;       /* of k-means */
     aq_codebook_solver solver;
     aq_code_search search;
     error_meter meter; /* its tensors are the solver's */
@@ -194,21 +195,49 @@ static aq_status keep_if_best(layer_fit *fit, double error) {
     return aq_coded_copy(fit->coded, &fit->best);
 }
 
+/* Iterations of each start and codebook before the best start goes on alone. */
+static int trial_iterations(const aq_fit_settings *settings) {
+    int most = settings->kmeans_iterations;
+    return settings->kmeans_starts > 1 && AQ_TRIAL_ITERATIONS < most ? AQ_TRIAL_ITERATIONS : most;
+}
+
+int aq_fit_kmeans_iterations(const aq_fit_settings *settings) {
+    int trial = trial_iterations(settings);
+    return settings->scheme.codebooks *
+           (settings->kmeans_starts * trial + settings->kmeans_iterations - trial);
+}
+
+static aq_kmeans kmeans_of(const layer_fit *fit, int start, const aq_team *team) {
+    const aq_fit_settings *settings = fit->settings;
+    return (aq_kmeans){.iterations = trial_iterations(settings),
+                       .seed = start_seed(fit, start),
+                       .done = start * settings->scheme.codebooks * trial_iterations(settings),
+                       .total = aq_fit_kmeans_iterations(settings),
+                       .team = team,
+                       .watch = settings->watch};
+}
+
 /* `team`: who shares the start's rows. */
-static aq_status run_kmeans(layer_fit *fit, int start, const aq_team *team) {
-    const aq_kmeans how = {.iterations = fit->settings->kmeans_iterations,
-                           .seed = start_seed(fit, start),
-                           .start = start,
-                           .starts = fit->settings->kmeans_starts,
-                           .team = team,
-                           .watch = fit->settings->watch};
+static aq_status try_kmeans(layer_fit *fit, int start, const aq_team *team) {
+    const aq_kmeans how = kmeans_of(fit, start, team);
     return aq_residual_kmeans(fit->weight, &how, fit->coded);
 }
 
-static aq_status judge_start(layer_fit *fit) {
+/* The best start's remaining iterations. */
+static aq_status finish_kmeans(layer_fit *fit) {
+    aq_kmeans how = kmeans_of(fit, fit->best_start, fit->team);
+    how.first = how.iterations;
+    how.iterations = fit->settings->kmeans_iterations;
+    how.done = fit->settings->kmeans_starts * fit->settings->scheme.codebooks * how.first;
+    AQ_TRY(aq_coded_copy(&fit->best, fit->coded));
+    return aq_residual_kmeans(fit->weight, &how, fit->coded);
+}
+
+static aq_status judge_start(layer_fit *fit, int start) {
     double error;
     AQ_TRY(measure_error(&fit->meter, fit->coded, &error));
     AQ_REQUIRE(isfinite(error), AQ_NUMERIC, "the error after k-means is NaN or infinite");
+    if (error < fit->least_error) fit->best_start = start;
     return keep_if_best(fit, error);
 }
 
@@ -221,19 +250,19 @@ static aq_status share_coded(const aq_team *team, int root, aq_coded *coded) {
 /* Each member makes one of the starts from `first` on; then all judge each of them, in their order.
  */
 static aq_status deal_starts(layer_fit *fit, int first) {
-    AQ_TRY(run_kmeans(fit, first + fit->team->rank, aq_team_alone()));
+    AQ_TRY(try_kmeans(fit, first + fit->team->rank, aq_team_alone()));
     AQ_TRY(aq_coded_copy(fit->coded, &fit->start));
     for (int member = 0; member < fit->team->size; member++) {
         AQ_TRY(aq_coded_copy(&fit->start, fit->coded));
         AQ_TRY(share_coded(fit->team, member, fit->coded));
-        AQ_TRY(judge_start(fit));
+        AQ_TRY(judge_start(fit, first + member));
     }
     return AQ_OK;
 }
 
 static aq_status share_start(layer_fit *fit, int start) {
-    AQ_TRY(run_kmeans(fit, start, fit->team));
-    return judge_start(fit);
+    AQ_TRY(try_kmeans(fit, start, fit->team));
+    return judge_start(fit, start);
 }
 
 /* Members that make starts of their own need no word between them; where the starts cannot be dealt
@@ -247,11 +276,16 @@ static aq_status try_starts(layer_fit *fit) {
 }
 
 /* k-means sees distances, not the Gram matrix: equally good clusterings differ by several percent
- * in error, and most of that is still there when the rounds end. */
+ * in error, and most of that is still there when the rounds end. Which of them is better shows
+ * after a few iterations (successive halving: Jamieson and Talwalkar 2016). */
 static aq_status start_with_kmeans(layer_fit *fit) {
     double started = aq_seconds();
     fit->least_error = HUGE_VAL;
     AQ_TRY(try_starts(fit));
+    if (trial_iterations(fit->settings) < fit->settings->kmeans_iterations) {
+        AQ_TRY(finish_kmeans(fit));
+        AQ_TRY(judge_start(fit, fit->best_start));
+    }
     AQ_TRY(aq_coded_copy(&fit->best, fit->coded));
     fit->report->kmeans_error = fit->least_error;
     return end_phase(fit, &started, &fit->report->seconds_kmeans);

@@ -11,15 +11,18 @@
 #include "quant/codebook_solver.h"
 #include "tensor/team.h"
 
-enum { AQ_MAX_ROUNDS = 1000 };
+enum {
+    AQ_MAX_ROUNDS = 1000,
+    AQ_TRIAL_ITERATIONS = 20 /* of each start of k-means; then the best one goes on alone */
+};
 
 typedef struct aq_fit_settings {
     aq_scheme scheme;
     int beam; /* hypotheses a row, 1 .. AQ_MAX_BEAM */
     aq_search_kind search;
-    int kmeans_iterations; /* 100 */
-    int kmeans_starts;     /* k-means runs from so many starts; the one of least error counts: 4 */
-    int rounds;            /* at most (or exactly: see tolerance) */
+    int kmeans_iterations;          /* 100 */
+    int kmeans_starts;              /* of which the one of least error goes on: 4 */
+    int rounds;                     /* at most (or exactly: see tolerance) */
     double tolerance; /* stop after a round that gains less than this share; 0: never stop early */
     double noise;     /* on codebooks during the search (quant/noise.h); 0: none */
     aq_solver_kind solver;
@@ -50,6 +53,9 @@ typedef struct aq_fit_report {
 aq_status aq_fit_layer(const aq_tensor *weight, const aq_tensor *gram,
                        const aq_fit_settings *settings, const aq_team *team, aq_coded *coded,
                        aq_fit_report *report);
+
+/* Iterations of k-means, of all starts and codebooks together, at most. */
+int aq_fit_kmeans_iterations(const aq_fit_settings *settings);
 
 /* The first round of a report without noise that gained less than the share `tolerance` of the
  * error before it (k-means' before the first); 0 if none did or tolerance is 0. */

@@ -101,17 +101,15 @@ static aq_status iterate(clustering *c, uint64_t seed, int iteration) {
     AQ_TRY(assign(c));
     AQ_TRY(aq_code_sums(&c->points, &c->codes, c->codebook, &draw, &c->sums));
     AQ_TRY(find_means(c));
-    int codebooks = (int)c->codes.shape[1];
-    int before = (how->start * codebooks + c->codebook) * how->iterations;
-    return aq_watch_step(how->watch, "k-means", before + iteration + 1,
-                         how->starts * codebooks * how->iterations);
+    int before = how->done + c->codebook * (how->iterations - how->first);
+    return aq_watch_step(how->watch, "k-means", before + iteration - how->first + 1, how->total);
 }
 
 /* Iterates until nothing changes any more, which is looked at now and then: looking waits. A
  * cluster without points draws another one each time, so there is none where nothing changed. */
 static aq_status settle(clustering *c, uint64_t seed) {
     enum { LOOK = 10 };
-    for (int i = 0; i < c->how->iterations; i++) {
+    for (int i = c->how->first; i < c->how->iterations; i++) {
         bool look = i % LOOK == LOOK - 1;
         double change = 0;
         if (look) AQ_TRY(aq_tensor_copy(&c->entries, &c->before));
@@ -130,7 +128,7 @@ static aq_status cluster_codebook(clustering *c, const aq_coded *coded, int code
     c->entries =
         aq_tensor_reshape(&entries, AQ_DIMS(coded->codebooks.shape[1], c->points.shape[1]));
     c->codebook = codebook;
-    AQ_TRY(draw_start(c, seed));
+    if (c->how->first == 0) AQ_TRY(draw_start(c, seed));
     AQ_TRY(settle(c, seed));
     AQ_TRY(assign(c));
     return aq_subtract_entries(&c->entries, &c->codes, codebook, &c->points);

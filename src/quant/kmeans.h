@@ -10,17 +10,19 @@
 #include "tensor/team.h"
 
 typedef struct aq_kmeans {
-    int iterations;        /* of assignment and means, each codebook, at most */
+    int first, iterations; /* of assignment and means, each codebook: number `first` to the last */
     uint64_t seed;         /* of the first entries and of those that replace empty clusters */
-    int start, starts;     /* the onlooker is told of run number `start` of `starts` */
+    int done, total;       /* the onlooker is told of so many iterations before, of all */
     const aq_team *team;   /* borrowed; its members cluster the vectors of different rows */
     const aq_watch *watch; /* borrowed, phase "k-means"; NULL: nobody watches */
 } aq_kmeans;
 
 /* Overwrites all of `coded`, made for the shape of weight [out, in]: scales with the norms of the
  * row groups, codebooks with the entries found, codes with the nearest ones. Lloyd's algorithm from
- * 2^B different vectors drawn at random; each codebook needs as many vectors. It ends early where
- * iterations change nothing any more, with what all of them would give. Collective over the team,
+ * 2^B different vectors drawn at random; each codebook needs as many vectors. With `first` above 0
+ * it goes on from the codebooks of `coded`, as a call of the same seed and `first` iterations left
+ * them: with one codebook that gives what a single call would. It ends early where iterations
+ * change nothing any more, with what all of them would give. Collective over the team,
  * whose members all hold the whole weight. */
 aq_status aq_residual_kmeans(const aq_tensor *weight, const aq_kmeans *how, aq_coded *coded);
 

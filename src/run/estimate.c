@@ -82,12 +82,13 @@ static double score_rate(const work *of, double few, double many) {
 
 static double phase_kmeans(const work *of) {
     const aq_config *config = of->config;
-    double seconds = 0, iterations = (double)config->quantizer.kmeans_iterations + 1;
+    const aq_fit_settings fit = aq_config_fit(config);
+    int codebooks = fit.scheme.codebooks, last = codebooks * (fit.kmeans_starts + 1);
+    double seconds = 0, assignments = (double)(aq_fit_kmeans_iterations(&fit) + last);
     double rate = score_rate(of, of->rates->kmeans_scores, of->rates->kmeans_scores_many);
     for (int l = 0; l < AQ_LINEAR_COUNT; l++)
         seconds += of->rates->kmeans_step + scores(of, &of->shape->linears[l]) / rate;
-    return seconds * iterations * (double)config->quantizer.kmeans_starts *
-           config->quantizer.scheme.codebooks;
+    return seconds * assignments;
 }
 
 static double rounds_of(const aq_config *config) {

@@ -86,8 +86,7 @@ static void layer_free(layer *made) {
 
 static aq_status cluster(void *state) {
     layer *self = state;
-    const aq_kmeans how = {
-        .iterations = self->iterations, .starts = 1, .seed = 1, .team = aq_team_alone()};
+    const aq_kmeans how = {.iterations = self->iterations, .seed = 1, .team = aq_team_alone()};
     return aq_residual_kmeans(&self->weight, &how, &self->coded);
 }
 

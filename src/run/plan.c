@@ -86,8 +86,8 @@ static size_t exchange_bytes(const aq_model_shape *shape, const aq_config *confi
     size_t training = (size_t)(config->calibration.sequences - config->calibration.validation);
     size_t steps = (size_t)config->tuning.epochs *
                    ((training + (size_t)config->tuning.batch - 1) / (size_t)config->tuning.batch);
-    size_t means =
-        (size_t)config->quantizer.kmeans_starts * (size_t)config->quantizer.kmeans_iterations;
+    const aq_fit_settings fit = aq_config_fit(config);
+    size_t means = (size_t)(aq_fit_kmeans_iterations(&fit) / fit.scheme.codebooks);
     bool adam = config->quantizer.solver == AQ_SOLVER_ADAM;
     size_t sums_a_round = adam ? (size_t)config->quantizer.adam_steps : AQ_CG_STEPS + 2;
     size_t solving = rounds * sums_a_round;

@@ -55,7 +55,8 @@ static aq_status time_kmeans(const aq_block_subject *of, const aq_tensor *weight
     fit.kmeans_iterations = wanted < AQ_TIMED_ITERATIONS ? wanted : AQ_TIMED_ITERATIONS;
     AQ_TRY(aq_time_layer(weight, gram, &fit, of->repeats, &report, &timed));
     double iteration = fmax(timed.kmeans - draw.kmeans, 0) / fmax(fit.kmeans_iterations, 1);
-    *seconds = of->fit.kmeans_starts * (draw.kmeans + wanted * iteration);
+    int iterations = aq_fit_kmeans_iterations(&of->fit) / fit.scheme.codebooks;
+    *seconds = of->fit.kmeans_starts * draw.kmeans + iterations * iteration;
     return AQ_OK;
 }
 
@@ -94,7 +95,7 @@ static void charge_layer(const aq_block_subject *of, const aq_layer_cost *layer,
                          aq_block_cost *cost) {
     const aq_fit_settings *fit = &of->fit;
     double count = (double)layer->count;
-    double iterations = (double)fit->kmeans_starts * fit->kmeans_iterations * fit->scheme.codebooks;
+    double iterations = (double)aq_fit_kmeans_iterations(fit);
     const aq_work kmeans = aq_work_kmeans(&fit->scheme, layer->out, layer->in);
     const aq_work step = aq_work_codebooks(layer->out, layer->in);
     const aq_work pass = fit->search == AQ_SEARCH_PAIRS

@@ -62,10 +62,10 @@ aq_status aq_time_layer(const aq_tensor *weight, const aq_tensor *gram,
     kmeans[0] = report->seconds_kmeans;
     AQ_STEP(repeat_kmeans(weight, gram, settings, repeats, kmeans));
     *times = (aq_layer_times){
-        .kmeans = aq_median(kmeans, repeats) / settings->kmeans_starts,
+        .kmeans = aq_median(kmeans, repeats),
         .codebooks = median_of_rounds(report->round_codebooks, report->rounds),
         .codes = median_of_rounds(report->round_codes, report->rounds),
-        .iterations = seen.iterations / settings->kmeans_starts,
+        .iterations = seen.iterations,
         .steps = report->rounds ? (seen.steps + report->rounds / 2) / report->rounds : 0};
 done:
     free(kmeans);

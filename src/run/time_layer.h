@@ -7,10 +7,10 @@
 
 /* Medians, in seconds. */
 typedef struct aq_layer_times {
-    double kmeans;         /* a start: all iterations of all codebooks */
+    double kmeans;         /* all iterations of all starts and codebooks */
     double codebooks;      /* a round's steps; 0 without rounds */
     double codes;          /* a pass; likewise */
-    int iterations, steps; /* of a start, of all codebooks together; of a round, on average */
+    int iterations, steps; /* of k-means, all together; of a round, on average */
 } aq_layer_times;
 
 /* Fits the layer as `settings` say (whose watch is set here), then `repeats` - 1 times more up to

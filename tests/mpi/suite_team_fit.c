@@ -86,7 +86,7 @@ static void empty_clusters_are_filled_by_whoever_has_the_point(void) {
         aq_tensor target = aq_tensor_rows(&layer.weight, row, 1);
         AQ_CHECK(aq_tensor_copy(&source, &target));
     }
-    aq_kmeans how = {.iterations = 7, .starts = 1, .seed = 5, .team = aq_test_team()};
+    aq_kmeans how = {.iterations = 7, .seed = 5, .team = aq_test_team()};
     const aq_scheme scheme = {1, 8, 8, 1};
     aq_coded coded, alone;
     AQ_CHECK(aq_coded_new(aq_test_backend(), &scheme, OUT, IN, &coded));
