@@ -105,11 +105,12 @@ static aq_status nearest_of_any_width(const cuda_state *state, const nearest_arg
 
 /* Where many entries are compared, few of them are near: then it pays to look twice. */
 static bool entries_are_many(const nearest_args &args) {
-    return args.entry_count >= 512 && args.width <= 16;
+    return args.entry_count > nearest_few && args.width <= 16;
 }
 
-aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args) {
-    if (entries_are_many(args)) return cuda_nearest_many(state, args);
+aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args,
+                           aq_precision precision) {
+    if (precision != AQ_PRECISE && entries_are_many(args)) return cuda_nearest_many(state, args);
     if (args.width <= 4) return nearest_of_width<4, 8>(state, args);
     if (args.width <= 8) return nearest_of_width<8, 4>(state, args);
     if (args.width <= 16) return nearest_of_width<16, 2>(state, args);
@@ -118,7 +119,7 @@ aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args) {
 }
 
 aq_status cuda_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                       int codebook, aq_tensor *codes) {
+                       int codebook, aq_precision precision, aq_tensor *codes) {
     nearest_args args = {};
     args.points = cuda_floats(points);
     args.entries = cuda_floats(entries);
@@ -128,5 +129,5 @@ aq_status cuda_nearest(const aq_tensor *points, const aq_tensor *entries, const 
     args.books = codes->shape[1];
     args.width = (unsigned)points->shape[1];
     args.entry_count = (unsigned)entries->shape[0];
-    return cuda_nearest_run(cuda_state_of(points), args);
+    return cuda_nearest_run(cuda_state_of(points), args, precision);
 }

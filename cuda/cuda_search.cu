@@ -168,7 +168,7 @@ aq_status cuda_search_groups(const aq_group_search *search) {
     AQ_TRY(args.span == 8 ? find_norms<8>(state, args, norms) : find_norms<0>(state, args, norms));
     args.norms = norms;
     if (!search->codebook_orders) return search_pairs(state, args);
-    if (search_is_large(args)) return search_large(state, args);
+    if (!search->exact && search_is_large(args)) return search_large(state, args);
     if (search_is_single(args)) return search_single(state, args);
     bool aligned = reinterpret_cast<uintptr_t>(args.codebooks) % sizeof(float4) == 0;
     if (aligned && args.width == 8) return run_search<8>(state, args);

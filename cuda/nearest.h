@@ -14,9 +14,13 @@ struct nearest_args {
     unsigned width, entry_count;
 };
 
-/* What aq_nearest does. Scratch memory for 512 entries or more: 32 bytes a point and split (one
- * split from 2^19 points on; for fewer points 16 MB at most), and 24 or 40 bytes an entry. */
-aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args);
+constexpr unsigned nearest_few = 511; /* entries at most */
+
+/* What aq_nearest does. Scratch memory for more than nearest_few entries, unless all is precise: 32
+ * bytes a point and split (one split from 2^19 points on; for fewer points 16 MB at most), and 24
+ * or 40 bytes an entry. */
+aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args,
+                           aq_precision precision);
 
 /* The part for vectors of up to 16 elements and many entries (cuda_nearest_many.cu). */
 aq_status cuda_nearest_many(const cuda_state *state, const nearest_args &args);

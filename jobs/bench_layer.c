@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPTION_SHAPE = 0x2001, OPTION_REPEAT, FIRST_SETTING, MOST_REPEATS = 1000 };
+enum { OPTION_SHAPE = 0x2001, OPTION_REPEAT, OPTION_EXACT, FIRST_SETTING, MOST_REPEATS = 1000 };
 
 /* Options that are settings of a quantize job under a shorter name; their argp keys count from
  * FIRST_SETTING in this order. */
@@ -48,6 +48,8 @@ static const struct argp_option option_list[] = {
      "On codebooks during the search, falling over 4/5 of the rounds (0)", 0},
     {"search", FIRST_SETTING + 12, "NAME", 0,
      "Of codes: beam, or pairs of two codebooks at once (beam)", 0},
+    {"exact", OPTION_EXACT, "PART", 0,
+     "Search in float32 throughout, without tensor cores: k-means, codes or all", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
     {0},
 };
@@ -57,7 +59,7 @@ typedef struct bench_options {
     size_t out, in; /* of a made-up layer; 0: none */
     long repeats;
     aq_config config; /* whose defaults and bounds hold here too */
-    bool exact_rounds, starts, json;
+    bool exact_kmeans, exact_codes, exact_rounds, starts, json;
 } bench_options;
 
 static error_t set_one(int key, const char *text, bench_options *options) {
@@ -65,6 +67,15 @@ static error_t set_one(int key, const char *text, bench_options *options) {
     options->exact_rounds |= key == ROUNDS;
     options->starts |= key == STARTS;
     return (error_t)aq_setting_set(setting, text, &options->config);
+}
+
+static aq_status read_exact(const char *text, bench_options *options) {
+    bool all = strcmp(text, "all") == 0;
+    options->exact_kmeans = all || strcmp(text, "k-means") == 0;
+    options->exact_codes = all || strcmp(text, "codes") == 0;
+    AQ_REQUIRE(options->exact_kmeans || options->exact_codes, AQ_INVALID,
+               "--exact: expected k-means, codes or all, found %s", text);
+    return AQ_OK;
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state) {
@@ -80,6 +91,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state) {
         return 0;
     case OPTION_SHAPE:
         return (error_t)aq_bench_read_layer(argument, &options->out, &options->in);
+    case OPTION_EXACT:
+        return (error_t)read_exact(argument, options);
     case OPTION_REPEAT:
         return (error_t)aq_job_number_of("--repeat", argument, 1, MOST_REPEATS, &options->repeats);
     default:
@@ -193,6 +206,8 @@ static aq_status make_layer(const bench_options *options, aq_backend *backend, a
 static aq_fit_settings settings_of(const bench_options *options) {
     aq_fit_settings settings = aq_config_fit(&options->config);
     settings.seed = (uint64_t)options->config.run.seed;
+    settings.exact_kmeans = options->exact_kmeans;
+    settings.exact_codes = options->exact_codes;
     if (options->out && !options->starts) settings.kmeans_starts = 1;
     if (options->exact_rounds || options->out) settings.tolerance = 0;
     if (!options->exact_rounds)

@@ -93,7 +93,7 @@ static uint64_t work_clusters(aq_backend *backend) {
     aq_tensor blocks = aq_tensor_reshape(&entries, AQ_DIMS(100, 1, 8));
     for (int i = 0; i < 3; i++) {
         AQ_CHECK(aq_entry_norms(&blocks, NULL, 0, &norms));
-        AQ_CHECK(aq_nearest(&points, &entries, &norms, 0, &codes));
+        AQ_CHECK(aq_nearest(&points, &entries, &norms, 0, AQ_FAST, &codes));
         AQ_CHECK(aq_sort_codes(&codes, 0, &order, &offsets));
         AQ_CHECK(aq_cluster_sums(&points, &order, &offsets, &draw, &sums));
         AQ_CHECK(aq_cluster_means(&sums, &entries));
@@ -155,8 +155,8 @@ static uint64_t work_search(aq_backend *backend) {
     aq_tensor choices = zeros(backend, AQ_U16, AQ_DIMS(2, ROWS, BEAM, 2)),
               origins = zeros(backend, AQ_U8, AQ_DIMS(ROWS, BEAM)),
               delta = zeros(backend, AQ_F32, AQ_DIMS(ROWS, BEAM, 1, 16));
-    AQ_CHECK(aq_search_groups(&(aq_group_search){&coded, &gram, &old, run, codebook_orders, &losses,
-                                                 &ancestors, &choices, &origins, &delta}));
+    AQ_CHECK(aq_search_groups(&(aq_group_search){&coded, &gram, &old, run, codebook_orders, false,
+                                                 &losses, &ancestors, &choices, &origins, &delta}));
     AQ_CHECK(aq_residual_update(&delta, &gram, &run, &origins, &old, &residual));
     aq_tensor *const results[] = {&residual, &losses, &ancestors, &choices, &origins, &delta};
     uint64_t sum = 0;

@@ -85,8 +85,9 @@ static void clusters_need_fitting_shapes(void) {
     aq_tensor *offsets = zeros(AQ_U32, AQ_DIMS(6)), *weight = zeros(AQ_F32, AQ_DIMS(4, 20));
     aq_tensor *scales = zeros(AQ_F32, AQ_DIMS(3)), *gram = zeros(AQ_F32, AQ_DIMS(10, 10));
     aq_tensor *blocks = zeros(AQ_F32, AQ_DIMS(4, 1, 8));
-    AQ_CHECK_FAILS(aq_nearest(points, wrong, norms, 0, codes), AQ_SHAPE, "entries is [4, 7]");
-    AQ_CHECK_FAILS(aq_nearest(points, entries, norms, 2, codes), AQ_SHAPE, "codebook 2");
+    AQ_CHECK_FAILS(aq_nearest(points, wrong, norms, 0, AQ_FAST, codes), AQ_SHAPE,
+                   "entries is [4, 7]");
+    AQ_CHECK_FAILS(aq_nearest(points, entries, norms, 2, AQ_FAST, codes), AQ_SHAPE, "codebook 2");
     AQ_CHECK_FAILS(aq_subtract_entries(entries, codes, -1, points), AQ_SHAPE, "codebook -1");
     AQ_CHECK_FAILS(aq_sort_codes(codes, 5, order, offsets), AQ_SHAPE, "codebook 5");
     aq_tensor *sums = zeros(AQ_F64, AQ_DIMS(4, 17)), *five = zeros(AQ_F64, AQ_DIMS(5, 16));

@@ -55,7 +55,7 @@ static void nearest_finds_the_nearest_entry(void) {
                                {65, 300, 5}, {35, 500, 8},   {70, 256, 16}, {9, 2, 24}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         nearest_data data = nearest_new(sizes[s][0], sizes[s][1], sizes[s][2], 1);
-        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
         CU_ASSERT(worst_excess(&data, 0) < 1e-5 * (double)sizes[s][2]);
         nearest_free(&data);
     }
@@ -70,7 +70,7 @@ static void nearest_reaches_all_65536_entries(void) {
         for (size_t i = 0; i < DIMS; i++)
             points[n * DIMS + i] = (float)entries[(n * 109 + 35) % ENTRIES * DIMS + i];
     AQ_CHECK(aq_tensor_upload(&data.points, points, aq_tensor_bytes(&data.points)));
-    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
     uint16_t *codes = aq_test_host(&data.codes);
     int wrong = 0;
     for (size_t n = 0; n < 600; n++) wrong += codes[n] != (n * 109 + 35) % ENTRIES;
@@ -84,7 +84,7 @@ static void nearest_reaches_all_65536_entries(void) {
 static void nearest_writes_its_codebook_only(void) {
     nearest_data data = nearest_new(301, 64, 8, 3);
     uint16_t *before = aq_test_host(&data.codes);
-    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 1, &data.codes));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 1, AQ_FAST, &data.codes));
     uint16_t *after = aq_test_host(&data.codes);
     int changed = 0;
     for (size_t i = 0; i < 903; i++) changed += i % 3 != 1 && before[i] != after[i];
@@ -121,7 +121,7 @@ static void many_entries_cost_at_most_1e_4_of_the_distance(void) {
         {600, 2048, 8}, {300, 777, 8}, {200, 3000, 16}, {150, 512, 4}, {90, 600, 13}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         nearest_data data = nearest_new(sizes[s][0], sizes[s][1], sizes[s][2], 1);
-        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
         CU_ASSERT(distance_ratio(&data) <= 1 + 1e-4);
         nearest_free(&data);
     }
@@ -138,7 +138,7 @@ static void check_ties(size_t distinct) {
     }
     AQ_CHECK(aq_tensor_upload(&data.entries, entries, aq_tensor_bytes(&data.entries)));
     AQ_CHECK(aq_tensor_upload(&data.norms, norms, aq_tensor_bytes(&data.norms)));
-    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
     uint16_t *codes = aq_test_host(&data.codes);
     int high = 0;
     for (size_t n = 0; n < 500; n++) high += codes[n] >= distinct;
@@ -164,7 +164,7 @@ static void check_nan(size_t entries) {
     points[99 * DIMS] = NAN;
     AQ_CHECK(aq_tensor_upload(&data.norms, norms, aq_tensor_bytes(&data.norms)));
     AQ_CHECK(aq_tensor_upload(&data.points, points, aq_tensor_bytes(&data.points)));
-    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, &data.codes));
+    AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
     uint16_t *codes = aq_test_host(&data.codes);
     for (int n = 0; n < 99; n++) CU_ASSERT(codes[n] == 33 || codes[n] == 34);
     CU_ASSERT(codes[99] < entries);

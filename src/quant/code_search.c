@@ -176,6 +176,7 @@ static aq_status search_run(chunk *c, size_t first, size_t count, uint64_t seed)
                                  .run = {.groups = groups, .count = count, .width = width},
                                  .codebook_orders =
                                      c->search->kind == AQ_SEARCH_PAIRS ? NULL : orders,
+                                 .exact = c->search->exact,
                                  .losses = &c->losses,
                                  .ancestors = &ancestors,
                                  .choices = &choices,

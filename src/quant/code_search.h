@@ -43,6 +43,7 @@ typedef struct aq_code_search {
     const aq_tensor *weight, *gram; /* borrowed: [out, in], [in, in] */
     size_t rows;                    /* of a chunk */
     size_t beam;
+    bool exact;             /* all losses in float32: false, unless the caller sets it */
     aq_search_kind kind;    /* AQ_SEARCH_BEAM, unless the caller sets another one that fits */
     aq_tensor difference;   /* [rows * o, in] */
     aq_tensor residuals[2]; /* [rows, beam, o, in]; the second is empty for a beam of 1 */

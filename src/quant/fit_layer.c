@@ -159,6 +159,7 @@ static aq_status fit_new(const aq_tensor *weight, const aq_tensor *gram, layer_f
     const aq_coded part = aq_coded_rows(fit->coded, fit->meter.own.first, fit->meter.own.count);
     AQ_TRY(aq_code_search_new(&part, weight, gram, fit->settings->beam, &fit->search));
     fit->search.kind = fit->settings->search;
+    fit->search.exact = fit->settings->exact_codes;
     fit->solver.learning_rate = (float)fit->settings->learning_rate;
     fit->meter.difference = fit->solver.difference;
     fit->meter.product = fit->solver.gradient;
@@ -213,6 +214,7 @@ static aq_kmeans kmeans_of(const layer_fit *fit, int start, const aq_team *team)
                        .seed = start_seed(fit, start),
                        .done = start * settings->scheme.codebooks * trial_iterations(settings),
                        .total = aq_fit_kmeans_iterations(settings),
+                       .exact = settings->exact_kmeans,
                        .team = team,
                        .watch = settings->watch};
 }

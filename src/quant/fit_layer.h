@@ -20,6 +20,7 @@ typedef struct aq_fit_settings {
     aq_scheme scheme;
     int beam; /* hypotheses a row, 1 .. AQ_MAX_BEAM */
     aq_search_kind search;
+    bool exact_kmeans, exact_codes; /* float32 throughout, not tensor cores, in either search */
     int kmeans_iterations;          /* 100 */
     int kmeans_starts;              /* of which the one of least error goes on: 4 */
     int rounds;                     /* at most (or exactly: see tolerance) */

@@ -91,7 +91,8 @@ static aq_status assign(clustering *c) {
     size_t entries = c->entries.shape[0], dimensions = c->entries.shape[1];
     aq_tensor vectors = aq_tensor_reshape(&c->entries, AQ_DIMS(entries, 1, dimensions));
     AQ_TRY(aq_entry_norms(&vectors, NULL, 0, &c->norms));
-    return aq_nearest(&c->points, &c->entries, &c->norms, c->codebook, &c->codes);
+    return aq_nearest(&c->points, &c->entries, &c->norms, c->codebook,
+                      c->how->exact ? AQ_PRECISE : AQ_FAST, &c->codes);
 }
 
 static aq_status iterate(clustering *c, uint64_t seed, int iteration) {

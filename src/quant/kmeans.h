@@ -13,6 +13,7 @@ typedef struct aq_kmeans {
     int first, iterations; /* of assignment and means, each codebook: number `first` to the last */
     uint64_t seed;         /* of the first entries and of those that replace empty clusters */
     int done, total;       /* the onlooker is told of so many iterations before, of all */
+    bool exact;            /* the nearest entries in float32, not on tensor cores */
     const aq_team *team;   /* borrowed; its members cluster the vectors of different rows */
     const aq_watch *watch; /* borrowed, phase "k-means"; NULL: nobody watches */
 } aq_kmeans;

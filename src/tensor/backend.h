@@ -54,7 +54,7 @@ typedef struct aq_ops {
     aq_status (*entry_norms)(const aq_tensor *entries, const aq_tensor *gram, size_t column,
                              aq_tensor *norms);
     aq_status (*nearest)(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                         int codebook, aq_tensor *codes);
+                         int codebook, aq_precision precision, aq_tensor *codes);
     aq_status (*subtract_entries)(const aq_tensor *entries, const aq_tensor *codes, int codebook,
                                   aq_tensor *points);
     aq_status (*sort_codes)(const aq_tensor *codes, int codebook, aq_tensor *order,

@@ -92,7 +92,7 @@ aq_status cpu_scaled_vectors(const aq_tensor *weight, const aq_tensor *scales, i
 aq_status cpu_entry_norms(const aq_tensor *entries, const aq_tensor *gram, size_t column,
                           aq_tensor *norms);
 aq_status cpu_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                      int codebook, aq_tensor *codes);
+                      int codebook, aq_precision precision, aq_tensor *codes);
 aq_status cpu_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, int codebook,
                                aq_tensor *points);
 aq_status cpu_sort_codes(const aq_tensor *codes, int codebook, aq_tensor *order,

@@ -97,7 +97,8 @@ static void nearest_all(const cpu_table *table, const aq_tensor *points, int cod
 }
 
 aq_status cpu_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                      int codebook, aq_tensor *codes) {
+                      int codebook, aq_precision precision, aq_tensor *codes) {
+    (void)precision; /* float32 is the fastest here */
     cpu_table table = {0};
     float *scratch = NULL;
     size_t piece = cpu_padded(CPU_QUERIES * points->shape[1]);

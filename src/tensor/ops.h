@@ -145,10 +145,10 @@ aq_status aq_entry_norms(const aq_tensor *entries, const aq_tensor *gram, size_t
 
 /* codes[n, codebook] = argmin over k of norms[k] - 2 points[n] . entries[k]. points [N, d], entries
  * [K, d], norms [K], codes U16 [N, M] of which one column is overwritten. Nothing of size [N, K] is
- * stored. With d <= 16 and K >= 512 CUDA may take another entry nearly as near: the sum of all
- * distances is within 1e-4 of the least. */
+ * stored. With d <= 16, K >= 512 and not AQ_PRECISE CUDA may take another entry nearly as
+ * near: the sum of all distances is within 1e-4 of the least. */
 aq_status aq_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                     int codebook, aq_tensor *codes);
+                     int codebook, aq_precision precision, aq_tensor *codes);
 
 /* points[n] -= entries[codes[n, codebook]]. */
 aq_status aq_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, int codebook,
@@ -304,6 +304,8 @@ typedef struct aq_group_search {
     const aq_tensor *residual; /* [rows, c, o, in] before the run: hypotheses from c on are dead */
     aq_group_run run;
     const uint8_t *codebook_orders; /* host, [steps, M]: a permutation for each step; NULL: pairs */
+    bool exact;                     /* losses in float32 throughout; otherwise CUDA chooses the
+                                       chunk of a large codebook's entries on tensor cores */
     aq_tensor *losses;              /* [rows, beam], updated in place */
     aq_tensor *ancestors;           /* U8 [steps, rows, beam] overwritten: hypothesis before t */
     aq_tensor *choices;             /* U16 [steps, rows, beam, M] overwritten: step t's codes */

@@ -59,14 +59,14 @@ static aq_status check_codebook(const char *op, const aq_tensor *codes, int code
 enum { MOST_ENTRIES = 65536 }; /* what a U16 code can name */
 
 aq_status aq_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
-                     int codebook, aq_tensor *codes) {
+                     int codebook, aq_precision precision, aq_tensor *codes) {
     AQ_CHECK_OPERANDS("nearest", {"points", points, AQ_F32, "nd"},
                       {"entries", entries, AQ_F32, "kd"}, {"norms", norms, AQ_F32, "k"},
                       {"codes", codes, AQ_U16, "nm"});
     AQ_TRY(check_codebook("nearest", codes, codebook));
     AQ_REQUIRE(entries->shape[0] <= MOST_ENTRIES, AQ_SHAPE,
                "nearest: %zu entries, at most %d fit a code", entries->shape[0], MOST_ENTRIES);
-    return points->home->ops->nearest(points, entries, norms, codebook, codes);
+    return points->home->ops->nearest(points, entries, norms, codebook, precision, codes);
 }
 
 aq_status aq_subtract_entries(const aq_tensor *entries, const aq_tensor *codes, int codebook,

@@ -82,7 +82,7 @@ static void code_linear(const aq_tensor *weight, aq_coded *coded) {
     AQ_CHECK(aq_entry_norms(&flat, NULL, 0, &norms));
     flat = aq_tensor_reshape(&coded->codebooks, AQ_DIMS(entries, 4));
     aq_tensor codes = aq_tensor_reshape(&coded->codes, AQ_DIMS(vectors, 1));
-    AQ_CHECK(aq_nearest(&points, &flat, &norms, 0, &codes));
+    AQ_CHECK(aq_nearest(&points, &flat, &norms, 0, AQ_FAST, &codes));
     aq_tensor_free(&points);
     aq_tensor_free(&norms);
 }
