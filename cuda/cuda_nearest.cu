@@ -104,13 +104,14 @@ static aq_status nearest_of_any_width(const cuda_state *state, const nearest_arg
 }
 
 /* Where many entries are compared, few of them are near: then it pays to look twice. */
-static bool entries_are_many(const nearest_args &args) {
-    return args.entry_count > nearest_few && args.width <= 16;
+static aq_status nearest_on_tensor_cores(const cuda_state *state, const nearest_args &args) {
+    return args.entry_count > nearest_few ? cuda_nearest_many(state, args)
+                                          : cuda_nearest_few(state, args);
 }
 
 aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args,
                            aq_precision precision) {
-    if (precision != AQ_PRECISE && entries_are_many(args)) return cuda_nearest_many(state, args);
+    if (precision != AQ_PRECISE && args.width <= 16) return nearest_on_tensor_cores(state, args);
     if (args.width <= 4) return nearest_of_width<4, 8>(state, args);
     if (args.width <= 8) return nearest_of_width<8, 4>(state, args);
     if (args.width <= 16) return nearest_of_width<16, 2>(state, args);

@@ -1,59 +1,23 @@
-#include "mma.h"
 #include "search_minima.h"
-
-/* x.y with x = x1 + x2 and y = y1 + y2 in bfloat16: with a = (x1, x2) one product with (y1, y1) and
- * one with (y2, y2), the first begun from the entry's norm. Eight elements at a time ("eights"). */
+#include "split_tiles.h"
 
 constexpr unsigned minima_warps = 4;
 constexpr size_t enough_blocks = 512;
-constexpr unsigned tile_words = 64; /* of 8 entries' 8 elements: first parts, then second parts */
-
-static unsigned eights_of(unsigned width) {
-    return width <= 8 ? 1 : 2;
-}
 
 size_t minima_table_words(size_t entries, unsigned width) {
-    return entries / 8 * eights_of(width) * tile_words;
+    return entries / 8 * split_eights(width) * split_tile_words;
 }
 
-static __device__ inline float first_part(float value) {
-    return __uint_as_float(cuda_pack_bfloats(value, 0) << 16);
-}
-
-/* Elements i and i + 1 of a vector, zeros past its width. */
-struct two_elements {
-    float low, high;
-
-    __device__ two_elements(const float *vector, unsigned width, unsigned i)
-        : low(i < width ? vector[i] : 0), high(i + 1 < width ? vector[i + 1] : 0) {
-    }
-
-    __device__ uint32_t first_parts() const {
-        return cuda_pack_bfloats(low, high);
-    }
-
-    __device__ uint32_t second_parts() const {
-        return cuda_pack_bfloats(low - first_part(low), high - first_part(high));
-    }
-};
-
-/* Word `lane` of a tile has elements 2 pair, 2 pair + 1 of entry lane / 4, pair = lane % 4: a
- * lane's own piece of b. */
 aq_status minima_table(const cuda_state *state, const float *entries, size_t count, unsigned width,
                        uint32_t *table) {
-    unsigned eights = eights_of(width);
+    unsigned eights = split_eights(width);
     return cuda_each(state, count * 4 * eights, [=] __device__(size_t i) {
-        size_t tile = i / 32, entry = tile / eights * 8 + i % 32 / 4;
-        unsigned element = (unsigned)(tile % eights * 8 + i % 4 * 2);
-        two_elements two(entries + entry * width, width, element);
-        uint32_t *words = table + tile * tile_words + i % 32;
-        words[0] = two.first_parts();
-        words[32] = two.second_parts();
+        split_store(entries, count, width, eights, i, table);
     });
 }
 
 template <unsigned Eights> struct table_chunk {
-    uint32_t words[minima_chunk / 8 * Eights * tile_words];
+    uint32_t words[minima_chunk / 8 * Eights * split_tile_words];
     float norms[minima_chunk];
 };
 
@@ -78,7 +42,7 @@ static __device__ void load_points(const minima_args &args, size_t first,
         unsigned tile = i / (2 * Eights), eight = i / 2 % Eights, half = i % 2;
         size_t n = first + tile * 16 + half * 8 + row;
         unsigned width = n < args.count ? args.width : 0;
-        two_elements two(args.points + n * args.width, width, eight * 8 + 2 * pair);
+        split_two two(args.points + n * args.width, width, eight * 8 + 2 * pair);
         points[tile][eight][half] = two.first_parts();
         points[tile][eight][2 + half] = two.second_parts();
     }
@@ -91,19 +55,7 @@ static __device__ inline void
 compare_tiles(const uint32_t (*points)[Eights][4], const uint32_t (&first)[Eights],
               const uint32_t (&second)[Eights], const float (&start)[4], float (*least)[2]) {
     float score[together][4];
-    for (unsigned eight = 0; eight < Eights; eight++) {
-        const uint32_t b1[2] = {first[eight], first[eight]};
-        const uint32_t b2[2] = {second[eight], second[eight]};
-#pragma unroll
-        for (unsigned p = 0; p < together; p++)
-            if (eight == 0)
-                cuda_mma_bf16(score[p], points[p][eight], b1, start);
-            else
-                cuda_mma_bf16(score[p], points[p][eight], b1, score[p]);
-#pragma unroll
-        for (unsigned p = 0; p < together; p++)
-            cuda_mma_bf16(score[p], points[p][eight], b2, score[p]);
-    }
+    split_products<together, Eights>(points, first, second, start, score);
 #pragma unroll
     for (unsigned p = 0; p < together; p++) {
         least[p][0] = fminf(least[p][0], fminf(score[p][0], score[p][1]));
@@ -122,7 +74,7 @@ static __device__ void search_chunk(const table_chunk<Eights> &chunk,
     for (unsigned tile = 0; tile < minima_chunk / 8; tile++) {
         uint32_t first[Eights], second[Eights];
         for (unsigned eight = 0; eight < Eights; eight++) {
-            const uint32_t *words = chunk.words + (tile * Eights + eight) * tile_words + lane;
+            const uint32_t *words = chunk.words + (tile * Eights + eight) * split_tile_words + lane;
             first[eight] = words[0];
             second[eight] = words[32];
         }
@@ -191,6 +143,6 @@ static aq_status run_minima(const cuda_state *state, const minima_args &args) {
 /* Few points: fewer a block, so that they fill the device. */
 aq_status minima_find(const cuda_state *state, const minima_args &args) {
     constexpr size_t few = 2048;
-    if (eights_of(args.width) == 2) return run_minima<4, 2>(state, args);
+    if (split_eights(args.width) == 2) return run_minima<4, 2>(state, args);
     return args.count < few ? run_minima<4, 1>(state, args) : run_minima<8, 1>(state, args);
 }

@@ -65,6 +65,10 @@ static __device__ inline uint32_t cuda_halves_above(uint32_t a, uint32_t b) {
     return mask;
 }
 
+static __device__ inline int cuda_min_of_three(int a, int b, int c) {
+    return __vimin3_s32(a, b, c);
+}
+
 /* ---- products ---- */
 
 static __device__ inline void cuda_mma(float (&d)[4], const uint32_t (&a)[2],

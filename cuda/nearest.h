@@ -22,7 +22,9 @@ constexpr unsigned nearest_few = 511; /* entries at most */
 aq_status cuda_nearest_run(const cuda_state *state, const nearest_args &args,
                            aq_precision precision);
 
-/* The part for vectors of up to 16 elements and many entries (cuda_nearest_many.cu). */
+/* The parts for vectors of up to 16 elements on tensor cores: up to nearest_few entries
+ * (cuda_nearest_few.cu), and more (cuda_nearest_many.cu). */
+aq_status cuda_nearest_few(const cuda_state *state, const nearest_args &args);
 aq_status cuda_nearest_many(const cuda_state *state, const nearest_args &args);
 
 #endif

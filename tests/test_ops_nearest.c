@@ -50,12 +50,36 @@ static double worst_excess(const nearest_data *data, size_t codebook) {
     return worst;
 }
 
+/* The sum of the distances of the chosen entries over that of the nearest ones. */
+static double distance_ratio(const nearest_data *data) {
+    size_t count = data->points.shape[0], dims = data->points.shape[1];
+    size_t entries = data->entries.shape[0];
+    double *x = reference_values(&data->points), *e = reference_values(&data->entries);
+    uint16_t *codes = aq_test_host(&data->codes);
+    double chosen = 0, nearest = 0;
+    for (size_t n = 0; n < count; n++) {
+        double least = INFINITY;
+        for (size_t k = 0; k < entries; k++) {
+            double distance = 0;
+            for (size_t i = 0; i < dims; i++) distance += pow(x[n * dims + i] - e[k * dims + i], 2);
+            least = fmin(least, distance);
+            if (k == codes[n]) chosen += distance;
+        }
+        nearest += least;
+    }
+    free(x), free(e), free(codes);
+    return chosen / nearest;
+}
+
 static void nearest_finds_the_nearest_entry(void) {
     const size_t sizes[][3] = {{1, 1, 1},    {1003, 256, 8}, {333, 17, 4},  {129, 64, 32},
                                {65, 300, 5}, {35, 500, 8},   {70, 256, 16}, {9, 2, 24}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         nearest_data data = nearest_new(sizes[s][0], sizes[s][1], sizes[s][2], 1);
         AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_FAST, &data.codes));
+        CU_ASSERT(worst_excess(&data, 0) < 1e-4 * (double)sizes[s][2]);
+        CU_ASSERT(distance_ratio(&data) <= 1 + 1e-6);
+        AQ_CHECK(aq_nearest(&data.points, &data.entries, &data.norms, 0, AQ_PRECISE, &data.codes));
         CU_ASSERT(worst_excess(&data, 0) < 1e-5 * (double)sizes[s][2]);
         nearest_free(&data);
     }
@@ -93,27 +117,6 @@ static void nearest_writes_its_codebook_only(void) {
     free(before);
     free(after);
     nearest_free(&data);
-}
-
-/* The sum of the distances of the chosen entries over that of the nearest ones. */
-static double distance_ratio(const nearest_data *data) {
-    size_t count = data->points.shape[0], dims = data->points.shape[1];
-    size_t entries = data->entries.shape[0];
-    double *x = reference_values(&data->points), *e = reference_values(&data->entries);
-    uint16_t *codes = aq_test_host(&data->codes);
-    double chosen = 0, nearest = 0;
-    for (size_t n = 0; n < count; n++) {
-        double least = INFINITY;
-        for (size_t k = 0; k < entries; k++) {
-            double distance = 0;
-            for (size_t i = 0; i < dims; i++) distance += pow(x[n * dims + i] - e[k * dims + i], 2);
-            least = fmin(least, distance);
-            if (k == codes[n]) chosen += distance;
-        }
-        nearest += least;
-    }
-    free(x), free(e), free(codes);
-    return chosen / nearest;
 }
 
 static void many_entries_cost_at_most_1e_4_of_the_distance(void) {

@@ -145,7 +145,7 @@ aq_status aq_entry_norms(const aq_tensor *entries, const aq_tensor *gram, size_t
 
 /* codes[n, codebook] = argmin over k of norms[k] - 2 points[n] . entries[k]. points [N, d], entries
  * [K, d], norms [K], codes U16 [N, M] of which one column is overwritten. Nothing of size [N, K] is
- * stored. With d <= 16, K >= 512 and not AQ_PRECISE CUDA may take another entry nearly as
+ * stored. With d <= 16 and other precisions than AQ_PRECISE CUDA may take another entry nearly as
  * near: the sum of all distances is within 1e-4 of the least. */
 aq_status aq_nearest(const aq_tensor *points, const aq_tensor *entries, const aq_tensor *norms,
                      int codebook, aq_precision precision, aq_tensor *codes);

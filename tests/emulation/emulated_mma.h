@@ -4,6 +4,8 @@
 
 #include "base/half.h"
 
+#include <algorithm>
+
 static inline uint32_t cuda_pack_halves(float low, float high) {
     return aq_half_from_float(low) | (uint32_t)aq_half_from_float(high) << 16;
 }
@@ -29,6 +31,10 @@ static inline uint32_t cuda_max_halves(uint32_t a, uint32_t b) {
 static inline uint32_t cuda_halves_above(uint32_t a, uint32_t b) {
     return (cuda_low_half(a) > cuda_low_half(b) ? 0xffffu : 0) |
            (cuda_low_half(a >> 16) > cuda_low_half(b >> 16) ? 0xffff0000u : 0);
+}
+
+static inline int cuda_min_of_three(int a, int b, int c) {
+    return std::min(a, std::min(b, c));
 }
 
 /* A lane's pieces: its elements of rows `row` and row + 8 of a and of column `row` of b, in any
