@@ -1,4 +1,6 @@
-#include "launch.h"
+#include "mma.h"
+
+constexpr size_t split_elements = 1 << 20; /* of a residual from which on splitting pays */
 
 struct run_columns {
     uint32_t groups[AQ_MAX_RUN];
@@ -21,6 +23,37 @@ static aq_status gather_rows(const cuda_state *state, const aq_tensor *gram,
                      [=] __device__(size_t i) { rows[i] = values[columns[i / in] * in + i % in]; });
 }
 
+/* A product on tensor cores, nearly as exact as in float32: a = a1 + a2 and b = b1 + b2 in TF32, to
+ * 2^-23 of either; (a1, a1, a2) times (b1, b2, b1), one below the other, leaves out a2 b2. */
+struct split_number {
+    float first, second;
+
+    __device__ explicit split_number(float value) {
+        first = __uint_as_float(cuda_to_tf32(value));
+        second = __uint_as_float(cuda_to_tf32(value - first));
+    }
+};
+
+/* a [rows, columns] -> split [rows, 3 columns] */
+static aq_status split_left(const cuda_state *state, const float *a, size_t rows, size_t columns,
+                            float *split) {
+    return cuda_each(state, rows * columns, [=] __device__(size_t i) {
+        const split_number number(a[i]);
+        float *line = split + i / columns * 3 * columns + i % columns;
+        line[0] = line[columns] = number.first;
+        line[2 * columns] = number.second;
+    });
+}
+
+/* b [rows, columns] -> split [3 rows, columns], whose first part may be b. */
+static aq_status split_right(const cuda_state *state, const float *b, size_t count, float *split) {
+    return cuda_each(state, count, [=] __device__(size_t i) {
+        const split_number number(b[i]);
+        split[i] = split[2 * count + i] = number.first;
+        split[count + i] = number.second;
+    });
+}
+
 /* Every hypothesis gets its origin's residual. */
 static aq_status copy_origins(const cuda_state *state, const aq_tensor *origins,
                               const aq_tensor *old_residual, aq_tensor *residual) {
@@ -41,23 +74,30 @@ aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram,
                                const aq_tensor *old_residual, aq_tensor *residual) {
     const cuda_state *state = cuda_state_of(residual);
     size_t columns = run->count * run->width, in = gram->shape[1];
-    cuda_scratch scratch(state);
-    float *rows;
-    AQ_TRY(scratch.take(columns * in, &rows));
+    size_t lines = aq_tensor_count(delta) / columns;
+    bool split = lines * in >= split_elements;
+    cuda_scratch rows_scratch(state), delta_scratch(state);
+    float *rows, *changes = cuda_floats(delta);
+    AQ_TRY(rows_scratch.take((split ? 3 : 1) * columns * in, &rows));
     AQ_TRY(gather_rows(state, gram, run, rows));
+    if (split) {
+        AQ_TRY(delta_scratch.take(3 * lines * columns, &changes));
+        AQ_TRY(split_left(state, cuda_floats(delta), lines, columns, changes));
+        AQ_TRY(split_right(state, rows, columns * in, rows));
+    }
     if (residual->data != old_residual->data)
         AQ_TRY(copy_origins(state, origins, old_residual, residual));
     cuda_gemm gemm = {};
-    gemm.m = aq_tensor_count(delta) / columns;
+    gemm.m = lines;
     gemm.n = in;
-    gemm.k = columns;
+    gemm.k = gemm.row_a = (split ? 3 : 1) * columns;
     gemm.batch = 1;
-    gemm.a = cuda_floats(delta);
+    gemm.a = changes;
     gemm.b = rows;
     gemm.c = cuda_floats(residual);
-    gemm.row_a = columns;
     gemm.row_b = gemm.row_c = in;
     gemm.alpha = gemm.beta = 1;
+    gemm.precision = split ? AQ_FAST : AQ_PRECISE;
     return cuda_gemm_run(state, &gemm);
 }
 

@@ -158,6 +158,32 @@ static void gram_runs_meet_in_float64(void) {
     aq_tensor_free(&gram);
 }
 
+/* Large enough for a product of its own kind. */
+static void a_large_residual_is_moved_on_exactly(void) {
+    enum { ROWS = 1024, IN = 1024, WIDTH = 8, COLUMNS = 2 * WIDTH };
+    const uint32_t groups[] = {60, 5};
+    const aq_group_run run = {groups, 2, WIDTH};
+    aq_tensor delta = aq_test_normal(AQ_DIMS(ROWS, 1, 1, COLUMNS), 1);
+    aq_tensor gram = aq_test_normal(AQ_DIMS(IN, IN), 2), origins;
+    aq_tensor residual = aq_test_normal(AQ_DIMS(ROWS, 1, 1, IN), 3);
+    double *d = reference_values(&delta), *h = reference_values(&gram);
+    double *before = reference_values(&residual), worst = 0;
+    AQ_CHECK(aq_tensor_zeros(aq_test_backend(), AQ_U8, AQ_DIMS(ROWS, 1), &origins));
+    AQ_CHECK(aq_residual_update(&delta, &gram, &run, &origins, &residual, &residual));
+    float *after = aq_test_host(&residual);
+    for (size_t i = 0; i < ROWS * IN; i += 7) {
+        double sum = before[i];
+        for (size_t l = 0; l < COLUMNS; l++)
+            sum +=
+                d[i / IN * COLUMNS + l] * h[(groups[l / WIDTH] * WIDTH + l % WIDTH) * IN + i % IN];
+        worst = fmax(worst, fabs(sum - (double)after[i]));
+    }
+    CU_ASSERT(worst < 2e-5);
+    free(d), free(h), free(before), free(after);
+    aq_tensor_free(&delta), aq_tensor_free(&gram), aq_tensor_free(&origins);
+    aq_tensor_free(&residual);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(products_match_a_loop_in_every_layout),
                                     AQ_CASE(fast_products_keep_three_digits),
@@ -166,6 +192,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(a_product_works_on_views_of_rows),
                                     AQ_CASE(gram_sums_match_a_loop_and_add_up),
                                     AQ_CASE(gram_sums_are_exactly_symmetric),
-                                    AQ_CASE(gram_runs_meet_in_float64)};
+                                    AQ_CASE(gram_runs_meet_in_float64),
+                                    AQ_CASE(a_large_residual_is_moved_on_exactly)};
     return aq_test_backend_main("ops: products", cases, sizeof cases / sizeof *cases, argc, argv);
 }

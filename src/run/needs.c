@@ -208,7 +208,7 @@ static size_t search_bytes(const aq_linear_shape *linear, const aq_config *confi
 
 /* Of cuda_search*.cu and cuda_pass.cu. */
 static size_t search_scratch(const aq_linear_shape *linear, const aq_config *config) {
-    enum { LARGE = 2048, CHUNK = 256, WIDEST = 16, PAIR_ROWS = 8 };
+    enum { LARGE = 2048, CHUNK = 256, WIDEST = 16, PAIR_ROWS = 8, SPLIT = 1 << 20 };
     const search_sizes s = search_sizes_of(linear, config);
     const aq_scheme *scheme = &config->quantizer.scheme;
     size_t steps = s.columns / (size_t)scheme->in_group, lines = (size_t)scheme->out_group;
@@ -219,7 +219,9 @@ static size_t search_scratch(const aq_linear_shape *linear, const aq_config *con
     if (s.entries >= LARGE && vector <= WIDEST)
         search += s.rows * s.beam * (lines * s.columns + vector + s.entries / CHUNK) +
                   s.codebooks * s.entries * padded;
-    return larger(search, s.columns * linear->in) * sizeof(float);
+    size_t changes = s.rows * s.beam * lines, update = s.columns * linear->in;
+    if (changes * linear->in >= SPLIT) update = 3 * s.columns * (linear->in + changes);
+    return larger(search, update) * sizeof(float);
 }
 
 /* The rows that one member of a team works on, at most. */
