@@ -116,6 +116,13 @@ static aq_status cuda_zero(aq_backend *backend, void *target, size_t bytes) {
     return AQ_OK;
 }
 
+static aq_status cuda_enter(aq_backend *backend) {
+    CUDA_TRY(cudaSetDevice(state_of(backend)->device));
+    return AQ_OK;
+}
+
+static aq_status cuda_another(const aq_backend *backend, aq_backend **another);
+
 /* Also for a backend whose opening failed half-way. */
 static void cuda_close(aq_backend *backend) {
     cuda_state *state = state_of(backend);
@@ -140,6 +147,8 @@ static const aq_ops cuda_ops = {
     .memory = cuda_memory,
     .peak = cuda_peak,
     .device = cuda_device,
+    .another = cuda_another,
+    .enter = cuda_enter,
     .close = cuda_close,
     .fill = cuda_fill,
     .convert = cuda_convert,
@@ -212,15 +221,24 @@ static aq_status check_device(int device) {
 }
 
 /* Freed tensors' memory stays in the pool, so that allocating is cheap in the inner loops. */
-static aq_status open_state(cuda_state *state) {
+static aq_status open_pool(const cuda_state *state) {
     cudaMemPool_t pool;
     uint64_t keep_all = UINT64_MAX, forget = 0;
     CUDA_TRY(cudaSetDevice(state->device));
     CUDA_TRY(cudaDeviceGetDefaultMemPool(&pool, state->device));
     CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
     CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &forget));
+    return AQ_OK;
+}
+
+/* Of the first backend the workspace lies outside of the pool: its peak counts it by itself. */
+static aq_status open_state(cuda_state *state, bool first) {
+    if (first) AQ_TRY(open_pool(state));
     CUDA_TRY(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
-    CUDA_TRY(cudaMalloc(&state->workspace, WORKSPACE_BYTES));
+    if (first)
+        CUDA_TRY(cudaMalloc(&state->workspace, WORKSPACE_BYTES));
+    else
+        CUDA_TRY(cudaMallocAsync(&state->workspace, WORKSPACE_BYTES, state->stream));
     CUBLAS_TRY(cublasCreate(&state->blas));
     CUBLAS_TRY(cublasSetStream(state->blas, state->stream));
     CUBLAS_TRY(cublasSetWorkspace(state->blas, state->workspace, WORKSPACE_BYTES));
@@ -238,9 +256,8 @@ static aq_status name_kernels(int device, aq_backend *backend) {
     return AQ_OK;
 }
 
-aq_status aq_cuda_open(int device, aq_backend **backend) {
+static aq_status open_backend(int device, bool first, aq_backend **backend) {
     *backend = NULL;
-    AQ_TRY(check_device(device));
     aq_backend *made = calloc(1, sizeof *made);
     cuda_state *state = calloc(1, sizeof *state);
     if (!made || !state) {
@@ -250,7 +267,7 @@ aq_status aq_cuda_open(int device, aq_backend **backend) {
     }
     state->device = device;
     *made = (aq_backend){.name = "cuda", .halves = true, .ops = &cuda_ops, .state = state};
-    aq_status status = open_state(state);
+    aq_status status = open_state(state, first);
     if (status == AQ_OK) status = name_kernels(device, made);
     if (status != AQ_OK) {
         cuda_close(made);
@@ -258,4 +275,14 @@ aq_status aq_cuda_open(int device, aq_backend **backend) {
     }
     *backend = made;
     return AQ_OK;
+}
+
+aq_status aq_cuda_open(int device, aq_backend **backend) {
+    *backend = NULL;
+    AQ_TRY(check_device(device));
+    return open_backend(device, true, backend);
+}
+
+static aq_status cuda_another(const aq_backend *backend, aq_backend **another) {
+    return open_backend(state_of(backend)->device, false, another);
 }

@@ -79,6 +79,38 @@ static void a_team_shares_the_sequences(void) {
     CU_ASSERT_EQUAL(two.boundary, one.boundary / 129 * 65);
 }
 
+static const aq_layout gpu = {
+    .ranks = 1, .node_ranks = 1, .device_ranks = 1, .team = 1, .cuda = true};
+
+static int lanes_of(const sizes *of, const aq_layout *layout, long wanted) {
+    aq_model_shape shape = shape_of(of);
+    aq_config config = config_of(256, 512, two_by_eight, 4);
+    config.run.lanes = wanted;
+    return aq_needs_lanes(&shape, &config, layout);
+}
+
+/* Of the fits of small layers alone, and never so that a job would take more. */
+static void lanes_take_no_more_than_passes_do(void) {
+    const sizes small = {384, 1024, 6, 6, 64}, odd = {64, 1024, 4, 2, 16};
+    const aq_layout pair = {
+        .ranks = 2, .node_ranks = 2, .device_ranks = 1, .team = 2, .cuda = true};
+    CU_ASSERT_EQUAL(lanes_of(&small, &gpu, 0), 4);
+    CU_ASSERT_EQUAL(lanes_of(&small, &gpu, 2), 2);
+    CU_ASSERT_EQUAL(lanes_of(&small, &alone, 0), 1);
+    CU_ASSERT_EQUAL(lanes_of(&small, &pair, 4), 1);
+    CU_ASSERT_EQUAL(lanes_of(&llama_7b, &gpu, 0), 1);
+    aq_model_shape shape = shape_of(&odd);
+    for (long lanes = 1; lanes <= 8; lanes++) {
+        aq_config config = config_of(2, 32, (aq_scheme){2, 4, 8, 2}, 4);
+        aq_memory_needs one, needs;
+        config.run.lanes = 1;
+        aq_memory_needs_of(&shape, &config, &gpu, &one);
+        config.run.lanes = lanes;
+        aq_memory_needs_of(&shape, &config, &gpu, &needs);
+        CU_ASSERT_EQUAL(aq_needs_compute(&needs), aq_needs_compute(&one));
+    }
+}
+
 /* ---- against what is taken ---- */
 
 /* But for its head and its seal. */
@@ -208,6 +240,7 @@ static const aq_case cases[] = {
     {"only_activations_grow_with_the_sequences", only_activations_grow_with_the_sequences},
     {"a_team_shares_the_sequences", a_team_shares_the_sequences},
     {"the_copy_of_tunings_state_is_counted", the_copy_of_tunings_state_is_counted},
+    {"lanes_take_no_more_than_passes_do", lanes_take_no_more_than_passes_do},
     {"what_is_taken_is_counted", what_is_taken_is_counted},
 };
 

@@ -130,6 +130,23 @@ static void reported_error_is_that_of_the_held_out_sequences(void) {
     fixture_free(&made);
 }
 
+static void lanes_change_no_bit(void) {
+    static const int counts[] = {1, 2, AQ_LINEAR_COUNT};
+    aq_coded_block coded[3];
+    aq_quantize_report report;
+    for (int i = 0; i < 3; i++) {
+        fixture made = fixture_new(0);
+        aq_lanes lanes;
+        AQ_CHECK(aq_lanes_open(aq_test_backend(), counts[i], &lanes));
+        made.settings.lanes = &lanes;
+        AQ_CHECK(quantize(&made, &coded[i], &report));
+        CU_ASSERT_TRUE(i == 0 || same_block(&coded[0], &coded[i]));
+        aq_lanes_close(&lanes); /* before the results, which are the main backend's */
+        fixture_free(&made);
+    }
+    for (int i = 0; i < 3; i++) aq_coded_block_free(&coded[i]);
+}
+
 static void held_out_sequences_do_not_reach_the_fits(void) {
     aq_coded_block coded[2];
     aq_quantize_report report;
@@ -243,6 +260,7 @@ static const aq_case cases[] = {
     {"block_is_measured_tuned_and_rounded", block_is_measured_tuned_and_rounded},
     {"reported_error_is_that_of_the_held_out_sequences",
      reported_error_is_that_of_the_held_out_sequences},
+    {"lanes_change_no_bit", lanes_change_no_bit},
     {"held_out_sequences_do_not_reach_the_fits", held_out_sequences_do_not_reach_the_fits},
     {"equal_seeds_give_equal_bytes_and_others_do_not",
      equal_seeds_give_equal_bytes_and_others_do_not},

@@ -42,6 +42,7 @@ typedef struct aq_config {
         long hang_seconds;    /* without a step of its main thread */
         long snapshot_every;  /* blocks; 0: no snapshots */
         long threads;         /* CPU threads a rank; 0: cores / local ranks */
+        long lanes;           /* linears of a block fitted at a time (run/needs.h); 0: chosen */
         long
             device_memory; /* MB of the device that activations may take; 0: half of what is free */
     } run;

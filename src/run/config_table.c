@@ -3,6 +3,7 @@
 #include "base/closest.h"
 #include "quant/coded_weight.h"
 #include "quant/fit_layer.h"
+#include "run/lanes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -90,6 +91,8 @@ const aq_setting aq_settings[] = {
      .initial = "0", .help = "blocks between activations on disk; 0: none"},
     {"run.threads", FIELD(INTEGER, run.threads), RANGE(0, 4096),
      .initial = "0", .help = "CPU threads a process; 0: its share"},
+    {"run.lanes", FIELD(INTEGER, run.lanes), RANGE(0, AQ_MAX_LANES),
+     .initial = "0", .help = "layers fitted at a time; 0: chosen"},
     {"run.device_memory", FIELD(INTEGER, run.device_memory), RANGE(0, 1e9),
      .initial = "0", .help = "GPU MB for activations; 0: half of the free"},
 };

@@ -263,6 +263,30 @@ static size_t fits_bytes(const sizes *of) {
     return block_bytes(of) + most;
 }
 
+/* Several at a time: all Gram matrices are there then, and the forms of all linears twice in the
+ * end; cuBLAS has a workspace a lane. */
+static size_t lanes_bytes(const sizes *of, int lanes) {
+    enum { WORKSPACE = 32 << 20 };
+    const aq_model_shape *shape = of->shape;
+    size_t means = 0, coded = 0, fits[AQ_LINEAR_COUNT] = {0}, most = 0;
+    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
+        size_t in = aq_tap_width(shape, (aq_tap)tap);
+        means += in * in * sizeof(float);
+    }
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
+        fits[l] = fit_bytes(&shape->linears[l], of);
+        coded += aq_coded_bytes(&shape->linears[l], &of->config->quantizer.scheme);
+        for (int at = l; at > 0 && fits[at] > fits[at - 1]; at--) {
+            size_t smaller = fits[at - 1];
+            fits[at - 1] = fits[at];
+            fits[at] = smaller;
+        }
+    }
+    for (int lane = 0; lane < lanes && lane < AQ_LINEAR_COUNT; lane++)
+        most += fits[lane] + (of->layout->cuda ? WORKSPACE : 0);
+    return block_bytes(of) + larger(gram_bytes(shape, 0) + means, means + 2 * coded + most);
+}
+
 /* ---- tuning ---- */
 
 static size_t tuning_bytes(const sizes *of) {
@@ -289,19 +313,47 @@ static size_t saving_bytes(const sizes *of) {
     return of->config->tuning.epochs ? bytes : 0;
 }
 
+/* ---- all together ---- */
+
+static sizes sizes_of(const aq_model_shape *shape, const aq_config *config,
+                      const aq_layout *layout) {
+    size_t length = (size_t)config->calibration.length, mine = sequences_of(config, layout);
+    return (sizes){.shape = shape,
+                   .config = config,
+                   .layout = layout,
+                   .tokens = least(aq_micro_batch(length), mine) * length};
+}
+
+static int wanted_lanes(const sizes *of) {
+    enum { SMALL = 1 << 22, LANES = 4 };
+    size_t largest = 0;
+    if (of->layout->team > 1) return 1;
+    if (of->config->run.lanes) return (int)of->config->run.lanes;
+    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
+        largest = larger(largest, aq_linear_weights(&of->shape->linears[l]));
+    return of->layout->cuda && largest <= SMALL ? LANES : 1;
+}
+
+int aq_needs_lanes(const aq_model_shape *shape, const aq_config *config, const aq_layout *layout) {
+    const sizes of = sizes_of(shape, config, layout);
+    size_t room = larger(forward_bytes(&of), tuning_bytes(&of));
+    int lanes = wanted_lanes(&of);
+    while (lanes > 1 && lanes_bytes(&of, lanes) > room) lanes--;
+    return lanes;
+}
+
 void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
                         const aq_layout *layout, aq_memory_needs *needs) {
-    size_t length = (size_t)config->calibration.length, mine = sequences_of(config, layout);
-    const sizes of = {.shape = shape,
-                      .config = config,
-                      .layout = layout,
-                      .tokens = least(aq_micro_batch(length), mine) * length};
+    const sizes of = sizes_of(shape, config, layout);
+    int lanes = aq_needs_lanes(shape, config, layout);
     *needs = (aq_memory_needs){.weights = weight_bytes(shape),
                                .forward = forward_bytes(&of),
-                               .fit = fits_bytes(&of),
+                               .fit = lanes > 1 ? lanes_bytes(&of, lanes) : fits_bytes(&of),
                                .tuning = tuning_bytes(&of),
                                .saving = saving_bytes(&of),
-                               .boundary = mine * length * shape->hidden * sizeof(uint16_t)};
+                               .boundary = sequences_of(config, layout) *
+                                           (size_t)config->calibration.length * shape->hidden *
+                                           sizeof(uint16_t)};
 }
 
 size_t aq_needs_compute(const aq_memory_needs *needs) {

@@ -2,9 +2,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/random.h"
 #include "base/stop.h"
-#include "quant/gram.h"
+#include "run/fit_linears.h"
 
 #include <math.h>
 
@@ -22,7 +21,6 @@ typedef struct bench {
     bool taken_up[AQ_LINEAR_COUNT]; /* fitted by an earlier process */
     aq_watch watch;
     size_t training; /* the first so many of all sequences: Gram sums and tuning see them */
-    double weights;  /* of the block */
 } bench;
 
 /* What all members know one tells. */
@@ -55,14 +53,7 @@ static void charge(bench *self, aq_phase phase, double seconds) {
     self->report->seconds.seconds[phase] += seconds;
 }
 
-/* Layers count from 0; the block's tuning draws as the layer past the last. */
-static uint64_t seed_of(const bench *self, int layer) {
-    uint64_t index = (uint64_t)self->work->index * (AQ_LINEAR_COUNT + 1) + (uint64_t)layer;
-    return aq_random(self->settings->seed, AQ_STREAM_JOB, index);
-}
-
 static aq_status prepare(bench *self) {
-    const aq_model_shape *shape = self->work->block->shape;
     double all = (double)self->work->inputs->sequences;
     AQ_TRY(aq_team_sum_number(self->team, self->work->inputs->backend, &all));
     size_t sequences = (size_t)all;
@@ -70,22 +61,15 @@ static aq_status prepare(bench *self) {
                "calibration.validation %zu leaves none of %zu sequences to fit",
                self->settings->validation, sequences);
     self->training = sequences - self->settings->validation;
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        self->weights += (double)shape->linears[l].out * (double)shape->linears[l].in;
     return AQ_OK;
-}
-
-/* Whether a linear that reads this input is still to be fitted. */
-static bool is_needed(const bench *self, aq_tap tap) {
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        if (self->work->block->shape->linears[l].tap == tap && !self->taken_up[l]) return true;
-    return false;
 }
 
 static aq_status see_inputs(void *state, aq_tap tap, const aq_tensor *x) {
     bench *self = state;
     AQ_TRY(aq_stop_check());
-    return is_needed(self, tap) ? aq_gram_sum_add(x, &self->grams[tap]) : AQ_OK;
+    return aq_tap_is_needed(self->work->block->shape, self->taken_up, tap)
+               ? aq_gram_sum_add(x, &self->grams[tap])
+               : AQ_OK;
 }
 
 /* A part of the progress line and a stage of the events; `layer` NULL: of the whole block. */
@@ -127,7 +111,7 @@ static aq_status run_dense(bench *self) {
     double start = aq_seconds();
     AQ_TRY(begin_stage(self, AQ_STAGE_FORWARD, NULL, forward_share));
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++)
-        if (is_needed(self, (aq_tap)tap))
+        if (aq_tap_is_needed(work->block->shape, self->taken_up, (aq_tap)tap))
             AQ_TRY(aq_gram_sum_new(work->inputs->backend,
                                    aq_tap_width(work->block->shape, (aq_tap)tap),
                                    &self->grams[tap]));
@@ -141,86 +125,16 @@ static aq_status run_dense(bench *self) {
     return AQ_OK;
 }
 
-/* The error that the linear has with what its file will hold. */
-static aq_status measure_layer(bench *self, int linear, const aq_tensor *gram) {
-    aq_coded *coded = &self->coded->linears[linear];
-    AQ_TRY(aq_coded_round(coded));
-    return aq_layer_error(coded, &self->work->block->weights[linear], gram, self->team,
-                          &self->coded->layer_errors[linear]);
-}
-
-static aq_status tell_layer(bench *self, int linear, const aq_fit_report *fit) {
-    const aq_linear_shape *shape = &self->work->block->shape->linears[linear];
-    const aq_layer_event event = {
-        .block = self->work->index,
-        .layer = shape->name,
-        .error = self->coded->layer_errors[linear],
-        .bits_per_weight = aq_scheme_bits(&self->settings->fit.scheme, shape->out, shape->in),
-        .seconds = fit->seconds_total,
-        .kmeans_error = fit->kmeans_error,
-        .rounds = fit->rounds,
-        .stop_round = fit->stop_round,
-        .retries = fit->retries,
-        .round_errors = fit->round_errors};
-    charge(self, AQ_PHASE_KMEANS, fit->seconds_kmeans);
-    charge(self, AQ_PHASE_CODEBOOKS, fit->seconds_codebooks);
-    charge(self, AQ_PHASE_CODES, fit->seconds_codes);
-    aq_progress_part_done(self->settings->progress, event.error);
-    return leads(self) ? aq_metrics_layer(self->settings->metrics, &event) : AQ_OK;
-}
-
-static double share_of(const bench *self, int linear) {
-    const aq_tensor *weight = &self->work->block->weights[linear];
-    return fit_share * (double)aq_tensor_count(weight) / self->weights;
-}
-
-static aq_status keep_layer(bench *self, int linear) {
-    const aq_block_keep *keep = self->settings->keep;
-    double start = aq_seconds();
-    if (keep) AQ_TRY(aq_block_keep_save_layer(keep, (aq_linear_kind)linear, self->coded));
-    charge(self, AQ_PHASE_FILES, aq_seconds() - start);
-    return AQ_OK;
-}
-
-static aq_status fit_linear(bench *self, int linear, const aq_tensor *gram) {
-    const aq_tensor *weight = &self->work->block->weights[linear];
-    const char *name = self->work->block->shape->linears[linear].name;
-    AQ_TRY(begin_stage(self, AQ_STAGE_FIT, name, share_of(self, linear)));
-    aq_fit_settings settings = self->settings->fit;
-    settings.seed = seed_of(self, linear);
-    settings.watch = &self->watch;
-    aq_fit_report fit;
-    aq_status status =
-        aq_fit_layer(weight, gram, &settings, self->team, &self->coded->linears[linear], &fit);
-    if (status == AQ_OK) status = measure_layer(self, linear, gram);
-    if (status != AQ_OK) return aq_error_at(status, "%s", name);
-    AQ_TRY(keep_layer(self, linear));
-    return tell_layer(self, linear, &fit);
-}
-
-static void pass_over(bench *self, int linear) {
-    const char *name = self->work->block->shape->linears[linear].name;
-    aq_progress_part(self->settings->progress, name, share_of(self, linear));
-    aq_progress_part_done(self->settings->progress, self->coded->layer_errors[linear]);
-}
-
-/* The linears that read the same input, then their Gram matrix is gone. */
-static aq_status fit_tap(bench *self, aq_tap tap) {
-    const aq_model_shape *shape = self->work->block->shape;
-    int linear = 0;
-    for (int l = 0; l < AQ_LINEAR_COUNT; l++)
-        if (shape->linears[l].tap == tap && self->taken_up[l]) pass_over(self, l);
-    if (!is_needed(self, tap)) return AQ_OK;
-    while (shape->linears[linear].tap != tap) linear++;
-    aq_tensor gram;
-    aq_status status =
-        aq_gram_sum_finish(&self->grams[tap], self->team, shape->linears[linear].name, &gram);
-    aq_gram_sum_free(&self->grams[tap]);
-    for (; status == AQ_OK && linear < AQ_LINEAR_COUNT; linear++)
-        if (shape->linears[linear].tap == tap && !self->taken_up[linear])
-            status = fit_linear(self, linear, &gram);
-    aq_tensor_free(&gram);
-    return status;
+static aq_status fit(bench *self) {
+    const aq_linear_fits fits = {.work = self->work,
+                                 .settings = self->settings,
+                                 .team = self->team,
+                                 .taken_up = self->taken_up,
+                                 .share = fit_share,
+                                 .grams = self->grams,
+                                 .coded = self->coded,
+                                 .report = self->report};
+    return aq_fit_linears(&fits);
 }
 
 static aq_status keep_copy(const aq_tensor *source, aq_tensor *copy) {
@@ -267,7 +181,7 @@ static aq_status tune(bench *self) {
     AQ_TRY(begin_stage(self, AQ_STAGE_TUNING, NULL, tune_share));
     aq_tune_settings settings = self->settings->tune;
     settings.training = self->training;
-    settings.seed = seed_of(self, AQ_LINEAR_COUNT);
+    settings.seed = aq_layer_seed(self->settings, work->index, AQ_LINEAR_COUNT);
     settings.watch = &self->watch;
     settings.keeper = self->settings->keep ? &keeper : NULL;
     aq_tune_report report;
@@ -311,7 +225,7 @@ aq_status aq_quantize_block(const aq_block_work *work, const aq_quantize_setting
     AQ_STEP(prepare(&self));
     AQ_STEP(take_up_layers(&self));
     AQ_STEP(run_dense(&self));
-    for (int tap = 0; tap < AQ_TAP_COUNT; tap++) AQ_STEP(fit_tap(&self, (aq_tap)tap));
+    AQ_STEP(fit(&self));
     AQ_STEP(keep_norms_and_biases(&self));
     AQ_STEP(tune(&self));
     AQ_STEP(round_and_measure(&self));

@@ -12,6 +12,7 @@
 #include "model/tune_block.h"
 #include "quant/fit_layer.h"
 #include "run/block_keep.h"
+#include "run/lanes.h"
 #include "run/metrics.h"
 #include "run/phase.h"
 #include "run/progress.h"
@@ -24,6 +25,7 @@ typedef struct aq_quantize_settings {
     aq_metrics *metrics;       /* borrowed, or NULL */
     aq_progress *progress;     /* borrowed, or NULL */
     const aq_block_keep *keep; /* borrowed, or NULL: nothing of the block is kept on disk */
+    const aq_lanes *lanes;     /* borrowed, or NULL: linears are fitted one after the other */
 } aq_quantize_settings;
 
 /* One block to quantize, all borrowed. */

@@ -59,6 +59,7 @@ done:
 
 void aq_session_close(aq_session *session) {
     aq_block_feed_free(&session->feed);
+    aq_lanes_close(&session->lanes);
     aq_metrics_close(session->metrics);
     aq_run_directory_close(&session->directory);
     aq_tokens_free(&session->tokens);
@@ -106,6 +107,13 @@ static void open_feed(aq_session *session) {
     aq_block_feed_new(&settings, &session->feed);
 }
 
+static aq_status open_lanes(aq_session *session) {
+    const aq_model_shape *shape = &session->source->shape;
+    if (session->lanes.main) return AQ_OK;
+    return aq_lanes_open(session->backend, aq_needs_lanes(shape, session->config, &session->layout),
+                         &session->lanes);
+}
+
 static aq_status note_forwarded(void *state) {
     return aq_block_feed_forwarded(state);
 }
@@ -114,6 +122,7 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
                                  aq_quantize_report *report) {
     aq_block_keep keep;
     aq_config config;
+    AQ_TRY(open_lanes(session));
     AQ_TRY(aq_restarts_config(&session->directory, session->feed.at, session->config, &config));
     AQ_TRY(aq_block_keep_new(&session->directory, session->feed.at, session->team, &keep));
     const aq_quantize_settings settings = {.seed = (uint64_t)config.run.seed,
@@ -123,6 +132,7 @@ static aq_status quantize_loaded(aq_session *session, aq_block *block, aq_coded_
                                            .tune = tune_settings(&config),
                                            .metrics = session->metrics,
                                            .progress = session->progress,
+                                           .lanes = &session->lanes,
                                            .keep = &keep};
     const aq_block_work work = {.index = session->feed.at,
                                 .block = block,

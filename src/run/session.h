@@ -23,7 +23,8 @@ typedef struct aq_session {
     const aq_team *team;         /* borrowed: shares every block */
     const aq_handover *handover; /* borrowed, or NULL: no other team */
     aq_snapshots snapshots;      /* what this rank writes and reads */
-    aq_block_feed feed;          /* empty before the first block */
+    aq_block_feed feed;          /* empty before the first block, as the next */
+    aq_lanes lanes;
 } aq_session;
 
 /* Opens the model and the tokens and checks all that can be checked before anything is computed:

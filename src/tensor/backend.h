@@ -30,6 +30,8 @@ typedef struct aq_ops {
     aq_status (*memory)(aq_backend *, size_t *free_bytes, size_t *total_bytes);
     void (*device)(const aq_backend *, char *name, size_t size); /* left as it is: unknown */
     aq_status (*peak)(aq_backend *, size_t *bytes); /* most taken at a time since it was opened */
+    aq_status (*another)(const aq_backend *, aq_backend **);
+    aq_status (*enter)(aq_backend *); /* the calling thread computes with it from now on */
     void (*close)(aq_backend *);
 
     /* elements: */

@@ -117,6 +117,15 @@ static aq_status finish(aq_backend *backend) {
     return AQ_OK;
 }
 
+static aq_status another(const aq_backend *backend, aq_backend **result) {
+    return aq_cpu_open(((const cpu_state *)backend->state)->threads, result);
+}
+
+static aq_status enter(aq_backend *backend) {
+    (void)backend;
+    return AQ_OK;
+}
+
 static void close_backend(aq_backend *backend) {
     free(backend->state);
 }
@@ -133,6 +142,8 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .memory = memory,
                                .peak = peak,
                                .device = device,
+                               .another = another,
+                               .enter = enter,
                                .close = close_backend,
                                .fill = cpu_fill,
                                .convert = cpu_convert,

@@ -12,6 +12,14 @@ void aq_backend_close(aq_backend *backend) {
     if (backend) backend->ops->close(backend);
 }
 
+aq_status aq_backend_another(const aq_backend *backend, aq_backend **another) {
+    return backend->ops->another(backend, another);
+}
+
+aq_status aq_backend_enter(aq_backend *backend) {
+    return backend->ops->enter(backend);
+}
+
 const char *aq_backend_name(const aq_backend *backend) {
     return backend->name;
 }

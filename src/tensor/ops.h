@@ -35,6 +35,13 @@ aq_status aq_cpu_open(int threads, aq_backend **backend);
 aq_status aq_cuda_open(int device, aq_backend **backend);
 void aq_backend_close(aq_backend *backend);
 
+/* Opens another one on the same device, whose work is not ordered with this one's; closed like any.
+ * What it takes of the device's memory counts as taken through either on CUDA. */
+aq_status aq_backend_another(const aq_backend *backend, aq_backend **another);
+
+/* Before a thread that did not open the backend computes with it (one thread at a time). */
+aq_status aq_backend_enter(aq_backend *backend);
+
 const char *aq_backend_name(const aq_backend *backend); /* "cpu" or "cuda" */
 
 /* What, besides the program, the bits of its results depend on: "OpenBLAS 0.3.21 (Zen)", "compute

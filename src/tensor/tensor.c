@@ -108,6 +108,13 @@ aq_tensor aq_tensor_rows(const aq_tensor *tensor, size_t first, size_t count) {
     return view;
 }
 
+aq_tensor aq_tensor_seen_from(aq_backend *backend, const aq_tensor *tensor) {
+    aq_tensor view = *tensor;
+    view.home = backend;
+    view.owned = false;
+    return view;
+}
+
 aq_tensor aq_tensor_reshape(const aq_tensor *tensor, aq_shape shape) {
     aq_tensor view = *tensor;
     set_shape(&view, shape);

@@ -70,6 +70,10 @@ size_t aq_tensor_bytes(const aq_tensor *tensor);
 aq_tensor aq_tensor_rows(const aq_tensor *tensor, size_t first, size_t count);
 aq_tensor aq_tensor_reshape(const aq_tensor *tensor, aq_shape shape);
 
+/* A view of the same elements for another backend of the same device (aq_backend_another). Who
+ * takes it sees to the order of writing and reading: nothing else does. */
+aq_tensor aq_tensor_seen_from(struct aq_backend *backend, const aq_tensor *tensor);
+
 /* Moves whole tensors between host memory and the tensor's home; `bytes` must be the tensor's size.
  * Both have finished when they return. */
 aq_status aq_tensor_upload(aq_tensor *tensor, const void *host, size_t bytes);
