@@ -158,9 +158,14 @@ def show(path, run, begin=None, end=None):
     print_gaps(timeline, phases, union)
 
 
+def written(out):
+    """The library's files: `out`, a point and the number of a process."""
+    return sorted(path for path in glob.glob(f"{glob.escape(out)}.*") if path[len(out) + 1:].isdigit())
+
+
 def run_command(options):
     """Returns the command's exit status."""
-    for path in glob.glob(f"{glob.escape(options.out)}.*"):
+    for path in written(options.out):
         os.remove(path)
     if not os.path.exists(options.library):
         sys.exit(f"{options.library} is not there: CMake builds it where CUPTI is found")
@@ -169,7 +174,7 @@ def run_command(options):
     status = subprocess.run(options.command, env=environment).returncode
     end = time.time()
     print(f"\nexit status {status} after {end - begin:.3f} s")
-    for path in sorted(glob.glob(f"{glob.escape(options.out)}.*")):
+    for path in written(options.out):
         show(path, options.run, begin, end)
     return status
 
