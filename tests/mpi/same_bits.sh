@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One, two and three ranks write the same bytes, with dense and with quantized inputs.
+# One, two and three ranks write the same bytes, with dense and with quantized inputs, and fitting several linears at a time.
 source "$(dirname "$0")/common.sh" "$@"
 
 passes_once() { grep -q '"event":"run".*"dense_forward_passes":1.0[,}]' "$folder/$1/metrics.jsonl"; }
@@ -17,6 +17,8 @@ for inputs in dense quantized; do
       same $inputs-1/blocks/block-0003.h5 $inputs-$ranks/blocks/block-0003.h5
   done
 done
+check "a rank that fits three linears at a time finishes" quantize 1 lanes --set run.lanes=3
+check "... to the same bytes" same dense-1/model.aqlm.h5 lanes/model.aqlm.h5
 export AQLM_RELAY=mpi
 check "3 ranks that send activations instead of mapping them finish" quantize 3 sent
 check "... to the same bytes" same dense-1/model.aqlm.h5 sent/model.aqlm.h5
