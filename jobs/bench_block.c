@@ -284,8 +284,9 @@ static aq_block_subject subject_of(const block_options *options, const aq_block_
     return subject;
 }
 
-static size_t stage_bytes(const block_options *options, const aq_model_shape *shape,
-                          const aq_backend *backend) {
+/* What a job on this block would take, and how many lanes it would have. */
+static int plan_job(const block_options *options, const aq_model_shape *shape,
+                    const aq_backend *backend, size_t *stage_bytes) {
     aq_memory_needs needs;
     aq_config all = options->config;
     all.calibration.sequences += all.calibration.validation;
@@ -295,19 +296,26 @@ static size_t stage_bytes(const block_options *options, const aq_model_shape *sh
                               .team = 1,
                               .cuda = strcmp(aq_backend_name(backend), "cuda") == 0};
     aq_memory_needs_of(shape, &all, &layout, &needs);
-    return aq_needs_compute(&needs);
+    *stage_bytes = aq_needs_compute(&needs);
+    return aq_needs_lanes(shape, &all, &layout);
 }
 
 static aq_status run_whole(const block_options *options, aq_backend *backend,
                            block_result *result) {
     const aq_progress_plan plan = {.blocks = 1, .workers = 1};
+    aq_lanes lanes = {0};
     aq_whole_subject subject = {.block = result->subject,
                                 .learning_rate = options->config.tuning.learning_rate,
-                                .stage_bytes = stage_bytes(options, &result->kind.shape, backend)};
-    AQ_TRY(aq_progress_begin(&plan, &subject.progress));
-    aq_status status = aq_time_whole(backend, &subject, &result->whole);
+                                .lanes = &lanes};
+    int count = plan_job(options, &result->kind.shape, backend, &subject.stage_bytes);
+    aq_status status;
+    AQ_STEP(aq_lanes_open(backend, count, &lanes));
+    AQ_STEP(aq_progress_begin(&plan, &subject.progress));
+    AQ_STEP(aq_time_whole(backend, &subject, &result->whole));
     result->cost = result->whole.block;
+done:
     aq_progress_end(subject.progress);
+    aq_lanes_close(&lanes);
     return status;
 }
 

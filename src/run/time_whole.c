@@ -67,6 +67,7 @@ static aq_quantize_settings settings_of(const aq_whole_subject *of) {
                                            .patience = block->epochs > 0 ? block->epochs : 1,
                                            .learning_rate = of->learning_rate,
                                            .precision = block->precision},
+                                  .lanes = of->lanes,
                                   .progress = of->progress};
 }
 

@@ -6,6 +6,7 @@
 #ifndef AQ_RUN_TIME_WHOLE_H
 #define AQ_RUN_TIME_WHOLE_H
 
+#include "run/lanes.h"
 #include "run/progress.h"
 #include "run/time_block.h"
 
@@ -13,6 +14,7 @@ typedef struct aq_whole_subject {
     aq_block_subject block; /* a dense one; `repeats` do not count */
     double learning_rate;   /* of tuning, which does all its epochs */
     size_t stage_bytes;     /* of the backend's memory, without activations (run/needs.h) */
+    const aq_lanes *lanes;  /* borrowed, or NULL */
     aq_progress *progress;  /* borrowed, or NULL */
 } aq_whole_subject;
 
