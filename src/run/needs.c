@@ -4,9 +4,11 @@
 #include "quant/code_search.h"
 #include "run/sizes.h"
 
-/* Scratch memory of cuda/cuda_product.cu, cuda_attention*.cu and lists.h. */
+/* Scratch memory of cuda/cuda_gram.cu, cuda_attention*.cu and lists.h. */
 enum {
-    GRAM_PANEL = 2048,
+    GRAM_PANEL = 1024,
+    GRAM_RUN = 1024,
+    GRAM_RUNS = 4,
     TILE_QUERIES = 1024,
     VECTORS_A_PART = 32,
     MOST_PARTS = 256,
@@ -107,9 +109,15 @@ static size_t widest_tap(const aq_model_shape *shape) {
     return widest;
 }
 
+/* Rounded inputs and panels of their products, cuda/cuda_gram.cu. */
+static size_t gram_scratch(const sizes *of) {
+    size_t in = widest_tap(of->shape), whole = of->tokens / GRAM_RUN;
+    size_t runs = larger(least(whole, GRAM_RUNS), 1), rows = whole ? runs * GRAM_RUN : of->tokens;
+    return (rows + runs * least(in, GRAM_PANEL)) * in * sizeof(float);
+}
+
 static size_t forward_bytes(const sizes *of) {
-    size_t in = widest_tap(of->shape), panel = least(in, GRAM_PANEL) * in * sizeof(float);
-    size_t scratch = of->layout->cuda ? larger(tile_bytes(of), panel) : 0;
+    size_t scratch = of->layout->cuda ? larger(tile_bytes(of), gram_scratch(of)) : 0;
     return block_bytes(of) + gram_bytes(of->shape, 0) + pass_bytes(of, 1) + scratch;
 }
 

@@ -125,9 +125,10 @@ typedef struct aq_product {
  * BF16 (aq_backend_halves). */
 aq_status aq_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c);
 
-/* gram += x' x. x [n, in], gram F64 [in, in], both triangles. Products of one call in float32 over
- * runs of at most 1,024 rows, the runs' sums and everything past them in float64 (METHOD: Gram sums
- * in float64). */
+/* gram += x' x. x [n, in], gram F64 [in, in], symmetric before and after. Sums of products in
+ * float32 over runs of at most 1,024 rows, the runs' sums and everything past them in float64
+ * (METHOD: Gram sums in float64). CUDA: of x rounded to TF32, so that what is made is the Gram
+ * matrix of the rounded inputs, and as positive as theirs. */
 aq_status aq_gram_add(const aq_tensor *x, aq_tensor *gram);
 
 /* ---- clusters and codes ---- */
