@@ -17,11 +17,20 @@
 extern "C" {
 #endif
 
+/* A piece of pinned memory through which transfers go (cuda_transfer.c). */
+typedef struct cuda_staging {
+    void *data;
+    cudaEvent_t done; /* of the last transfer from or to it */
+} cuda_staging;
+
+enum { CUDA_STAGING = 2 };
+
 typedef struct cuda_state {
     int device;
     cudaStream_t stream;
     cublasHandle_t blas;
     void *workspace; /* cuBLAS's: given once, so that equal products give equal bits */
+    cuda_staging staging[CUDA_STAGING];
 } cuda_state;
 
 static inline cuda_state *cuda_state_of(const aq_tensor *tensor) {
@@ -79,7 +88,13 @@ aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention
                                    const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
                                    aq_tensor *dv);
 
+/* Frees what transfers have made; none is on its way. */
+void cuda_transfer_close(cuda_state *state);
+
 /* ---- the op table's entries; contracts in tensor/ops.h ---- */
+
+aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes);
+aq_status cuda_download(aq_backend *backend, const void *source, void *host, size_t bytes);
 
 aq_status cuda_fill(float value, aq_tensor *x);
 aq_status cuda_convert(const aq_tensor *source, double factor, aq_tensor *target);

@@ -93,18 +93,6 @@ static void cuda_unpin_host(aq_backend *backend, void *data) {
     if (cudaHostUnregister(data) != cudaSuccess) cudaGetLastError();
 }
 
-static aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes) {
-    CUDA_TRY(
-        cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, state_of(backend)->stream));
-    return cuda_finish(backend);
-}
-
-static aq_status cuda_download(aq_backend *backend, const void *source, void *host, size_t bytes) {
-    CUDA_TRY(
-        cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, state_of(backend)->stream));
-    return cuda_finish(backend);
-}
-
 static aq_status cuda_copy(aq_backend *backend, const void *source, void *target, size_t bytes) {
     CUDA_TRY(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToDevice,
                              state_of(backend)->stream));
@@ -129,6 +117,7 @@ static void cuda_close(aq_backend *backend) {
     if (state->stream) cudaStreamSynchronize(state->stream);
     if (state->blas) cublasDestroy(state->blas);
     if (state->workspace) cudaFree(state->workspace);
+    cuda_transfer_close(state);
     if (state->stream) cudaStreamDestroy(state->stream);
     free(state);
     free(backend);

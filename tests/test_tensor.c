@@ -129,6 +129,31 @@ static void pinned_memory_can_be_used(void) {
     free(data);
 }
 
+/* Past any piece that a backend moves at once, with an end of its own; and queued. */
+static void large_transfers_keep_every_byte(void) {
+    const size_t bytes = ((size_t)50 << 20) + 5;
+    unsigned char *sent = malloc(bytes), *got = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++) sent[i] = (unsigned char)(i % 251);
+    aq_tensor x;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(bytes), &x));
+    for (int queued = 0; queued < 2; queued++) {
+        memset(got, 0, bytes);
+        if (queued) {
+            AQ_CHECK(aq_tensor_upload_queued(&x, sent));
+            AQ_CHECK(aq_tensor_download_queued(&x, got));
+            AQ_CHECK(aq_finish(aq_test_backend()));
+        } else {
+            AQ_CHECK(aq_tensor_upload(&x, sent, bytes));
+            AQ_CHECK(aq_tensor_download(&x, got, bytes));
+        }
+        CU_ASSERT_EQUAL(memcmp(got, sent, bytes), 0);
+        sent[bytes - 1] ^= 1;
+    }
+    free(sent);
+    free(got);
+    aq_tensor_free(&x);
+}
+
 static void finish_waits_without_error(void) {
     AQ_CHECK(aq_finish(aq_test_backend()));
 }
@@ -166,6 +191,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(the_backend_tells_its_memory),
                                     AQ_CASE(the_backend_tells_the_most_that_was_taken),
                                     AQ_CASE(pinned_memory_can_be_used),
+                                    AQ_CASE(large_transfers_keep_every_byte),
                                     AQ_CASE(finish_waits_without_error),
                                     AQ_CASE(types_have_names_and_sizes),
                                     AQ_CASE(the_team_of_one_changes_nothing)};

@@ -4,8 +4,8 @@
  * themselves. Every backend fills every entry. The contract of each op stands in ops.h and is
  * checked there, so an implementation may rely on it: right shapes, types, homes, no empty tensors.
  *
- * Ops of one backend run in the order of their calls (one stream); only downloads and `finish`
- * wait. Memory freed while work is queued stays valid for that work (stream-ordered allocation).
+ * Ops of one backend run in the order of their calls (one stream); only `finish` has to wait.
+ * Memory freed while work is queued stays valid for that work (stream-ordered allocation).
  */
 #ifndef AQ_TENSOR_BACKEND_H
 #define AQ_TENSOR_BACKEND_H
@@ -22,6 +22,7 @@ typedef struct aq_ops {
     void (*release)(aq_backend *, void *data);
     aq_status (*pin_host)(aq_backend *, void *data, size_t bytes);
     void (*unpin_host)(aq_backend *, void *data);
+    /* queued: host memory is borrowed until `finish`, which comes after a download */
     aq_status (*upload)(aq_backend *, void *target, const void *host, size_t bytes);
     aq_status (*download)(aq_backend *, const void *source, void *host, size_t bytes);
     aq_status (*copy)(aq_backend *, const void *source, void *target, size_t bytes);

@@ -126,13 +126,23 @@ aq_tensor aq_tensor_reshape(const aq_tensor *tensor, aq_shape shape) {
 aq_status aq_tensor_upload(aq_tensor *tensor, const void *host, size_t bytes) {
     AQ_REQUIRE(bytes == aq_tensor_bytes(tensor), AQ_SHAPE,
                "upload of %zu bytes into a tensor of %zu", bytes, aq_tensor_bytes(tensor));
-    return tensor->home->ops->upload(tensor->home, tensor->data, host, bytes);
+    AQ_TRY(tensor->home->ops->upload(tensor->home, tensor->data, host, bytes));
+    return tensor->home->ops->finish(tensor->home);
 }
 
 aq_status aq_tensor_download(const aq_tensor *tensor, void *host, size_t bytes) {
     AQ_REQUIRE(bytes == aq_tensor_bytes(tensor), AQ_SHAPE,
                "download of %zu bytes from a tensor of %zu", bytes, aq_tensor_bytes(tensor));
-    return tensor->home->ops->download(tensor->home, tensor->data, host, bytes);
+    AQ_TRY(tensor->home->ops->download(tensor->home, tensor->data, host, bytes));
+    return tensor->home->ops->finish(tensor->home);
+}
+
+aq_status aq_tensor_upload_queued(aq_tensor *tensor, const void *host) {
+    return tensor->home->ops->upload(tensor->home, tensor->data, host, aq_tensor_bytes(tensor));
+}
+
+aq_status aq_tensor_download_queued(const aq_tensor *tensor, void *host) {
+    return tensor->home->ops->download(tensor->home, tensor->data, host, aq_tensor_bytes(tensor));
 }
 
 aq_status aq_tensor_copy(const aq_tensor *source, aq_tensor *target) {

@@ -79,6 +79,11 @@ aq_tensor aq_tensor_seen_from(struct aq_backend *backend, const aq_tensor *tenso
 aq_status aq_tensor_upload(aq_tensor *tensor, const void *host, size_t bytes);
 aq_status aq_tensor_download(const aq_tensor *tensor, void *host, size_t bytes);
 
+/* The same without waiting, ordered like an op: host memory, of the tensor's size, is the
+ * transfer's until the next aq_finish, upload or download that waits. */
+aq_status aq_tensor_upload_queued(aq_tensor *tensor, const void *host);
+aq_status aq_tensor_download_queued(const aq_tensor *tensor, void *host);
+
 /* Copies between tensors of the same home, type and count. Ordered like an op. */
 aq_status aq_tensor_copy(const aq_tensor *source, aq_tensor *target);
 
