@@ -33,6 +33,7 @@ static aq_activations random_activations(size_t device_bytes) {
     aq_activations activations = new_activations(device_bytes);
     aq_tensor x = aq_test_normal(AQ_DIMS(ROWS, HIDDEN), 50);
     AQ_CHECK(aq_activations_write(&activations, 0, SEQUENCES, &x));
+    AQ_CHECK(aq_finish(aq_test_backend()));
     aq_tensor_free(&x);
     return activations;
 }
@@ -93,6 +94,22 @@ static void leaving_the_device_changes_nothing(void) {
     CU_ASSERT(same_values(&stays, &leaves));
     aq_activations_free(&stays);
     aq_activations_free(&leaves);
+}
+
+static void memory_that_was_expected_is_used(void) {
+    aq_activations mine = random_activations(SIZE_MAX), unused = random_activations(SIZE_MAX);
+    aq_activations host = random_activations(0);
+    aq_activations_expect_host(&mine);
+    aq_activations_expect_host(&mine);
+    aq_activations_expect_host(&unused);
+    aq_activations_expect_host(&host);
+    CU_ASSERT(mine.expected && !host.expected);
+    AQ_CHECK(aq_activations_to_host(&mine));
+    CU_ASSERT(!mine.expected && mine.mirrored);
+    CU_ASSERT_EQUAL(memcmp(mine.segment.data, host.segment.data, host.segment.bytes), 0);
+    aq_activations_free(&mine);
+    aq_activations_free(&unused);
+    aq_activations_free(&host);
 }
 
 static void what_others_read_is_not_written(void) {
@@ -269,6 +286,7 @@ int main(int argc, char **argv) {
         {"sequences_are_read_in_the_order_of_the_list",
          sequences_are_read_in_the_order_of_the_list},
         {"leaving_the_device_changes_nothing", leaving_the_device_changes_nothing},
+        {"memory_that_was_expected_is_used", memory_that_was_expected_is_used},
         {"what_others_read_is_not_written", what_others_read_is_not_written},
         {"another_rank_takes_them_in_either_place", another_rank_takes_them_in_either_place},
         {"sequences_outside_and_wrong_shapes_fail", sequences_outside_and_wrong_shapes_fail},

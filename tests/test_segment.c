@@ -105,6 +105,17 @@ static void memory_that_is_not_there_is_an_error(void) {
     CU_ASSERT_PTR_NULL(segment.data);
 }
 
+static void a_segment_is_made_beside_other_work(void) {
+    aq_segment made, none;
+    aq_segment_end(aq_segment_begin(aq_test_backend(), BYTES), &made);
+    aq_segment_end(aq_segment_begin(aq_test_backend(), (size_t)1 << 60), &none);
+    CU_ASSERT(made.data && made.bytes == BYTES && !made.shared);
+    CU_ASSERT_PTR_NULL(none.data);
+    aq_segment_free(&made);
+    aq_segment_end(NULL, &none);
+    CU_ASSERT_PTR_NULL(none.data);
+}
+
 /* Freed memory goes back to the system: descriptors and mappings do not pile up. */
 static void many_segments_can_be_made_one_after_another(void) {
     for (int i = 0; i < 3000; i++) {
@@ -125,6 +136,7 @@ int main(int argc, char **argv) {
         {"what_is_not_the_named_segment_is_refused", what_is_not_the_named_segment_is_refused},
         {"a_freed_segment_cannot_be_mapped", a_freed_segment_cannot_be_mapped},
         {"memory_that_is_not_there_is_an_error", memory_that_is_not_there_is_an_error},
+        {"a_segment_is_made_beside_other_work", a_segment_is_made_beside_other_work},
         {"many_segments_can_be_made_one_after_another",
          many_segments_can_be_made_one_after_another},
     };

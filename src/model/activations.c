@@ -51,13 +51,26 @@ aq_status aq_activations_new(aq_backend *backend, size_t sequences, size_t lengt
     AQ_STEP(make_resident(device_bytes, activations));
     if (activations->resident.data) return AQ_OK;
     AQ_STEP(aq_segment_new(backend, aq_activations_bytes(activations), &activations->segment));
+    aq_segment_pin(&activations->segment);
     AQ_STEP(make_staging(activations));
 done:
     if (status != AQ_OK) aq_activations_free(activations);
     return status;
 }
 
+/* What was begun becomes the segment. */
+static void end_expecting(aq_activations *activations) {
+    aq_segment made;
+    aq_segment_end(activations->expected, &made);
+    activations->expected = NULL;
+    if (activations->segment.data)
+        aq_segment_free(&made);
+    else
+        activations->segment = made;
+}
+
 void aq_activations_free(aq_activations *activations) {
+    end_expecting(activations);
     aq_tensor_free(&activations->resident);
     aq_tensor_free(&activations->staging);
     aq_segment_free(&activations->segment);
@@ -86,9 +99,16 @@ done:
     return status;
 }
 
+void aq_activations_expect_host(aq_activations *activations) {
+    if (!activations->resident.data || activations->segment.data || activations->expected) return;
+    activations->expected =
+        aq_segment_begin(activations->backend, aq_activations_bytes(activations));
+}
+
 aq_status aq_activations_to_host(aq_activations *activations) {
     aq_segment *segment = &activations->segment;
     if (!activations->resident.data || activations->mirrored) return AQ_OK;
+    end_expecting(activations);
     if (!segment->data)
         AQ_TRY(aq_segment_new(activations->backend, aq_activations_bytes(activations), segment));
     AQ_TRY(aq_tensor_download(&activations->resident, segment->data, segment->bytes));
@@ -105,6 +125,7 @@ void aq_activations_forget_host(aq_activations *activations) {
 aq_status aq_activations_leave_device(aq_activations *activations) {
     if (!activations->resident.data) return AQ_OK;
     AQ_TRY(aq_activations_to_host(activations));
+    aq_segment_pin(&activations->segment);
     aq_tensor_free(&activations->resident);
     activations->mirrored = false;
     return make_staging(activations);
@@ -133,8 +154,7 @@ static aq_status read_sequence(const aq_activations *activations, size_t sequenc
                sequence, activations->sequences);
     aq_tensor stored = activations->staging;
     if (!activations->resident.data)
-        AQ_TRY(aq_tensor_upload(&stored, host_sequence(activations, sequence),
-                                aq_tensor_bytes(&stored)));
+        AQ_TRY(aq_tensor_upload_queued(&stored, host_sequence(activations, sequence)));
     else
         stored = resident_sequence(activations, sequence);
     return aq_convert(&stored, 1, rows);
@@ -157,8 +177,7 @@ static aq_status write_sequence(aq_activations *activations, size_t sequence,
         return aq_convert(rows, 1, &stored);
     }
     AQ_TRY(aq_convert(rows, 1, &activations->staging));
-    return aq_tensor_download(&activations->staging, host_sequence(activations, sequence),
-                              aq_tensor_bytes(&activations->staging));
+    return aq_tensor_download_queued(&activations->staging, host_sequence(activations, sequence));
 }
 
 aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
@@ -204,6 +223,7 @@ aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
         AQ_STEP(aq_source_embed(source, tokens->data + first * length, count * length, &x));
         AQ_STEP(aq_activations_write(activations, first, count, &x));
     }
+    AQ_STEP(aq_finish(activations->backend));
 done:
     aq_tensor_free(&buffer);
     return status;

@@ -21,6 +21,7 @@ typedef struct aq_activations {
                            memory that waits for use */
     bool mirrored;      /* resident, and in the segment too */
     aq_tensor staging;  /* BF16 [length, hidden], for streaming; empty if resident */
+    aq_segment_maker *expected; /* the segment, being made; or NULL */
 } aq_activations;
 
 /* Contents undefined. `device_bytes`: keep them in the backend's memory if they need at most so
@@ -38,6 +39,9 @@ size_t aq_activations_bytes(const aq_activations *activations);
 aq_status aq_activations_take(aq_segment *segment, size_t device_bytes,
                               aq_activations *activations);
 
+/* Begins to make a segment for resident ones that will go to the host, beside other work. */
+void aq_activations_expect_host(aq_activations *activations);
+
 /* Afterwards they lie in the segment, too, mirrored if they are resident. Mirrored ones are not to
  * be written until aq_activations_forget_host ends that, which gives up a segment that others read.
  */
@@ -52,12 +56,13 @@ aq_status aq_activations_leave_device(aq_activations *activations);
 aq_status aq_activations_read(const aq_activations *activations, const uint32_t *list, size_t count,
                               aq_tensor *x);
 
-/* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16.
+/* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16;
+ * those that are not resident lie in the segment after the next aq_finish.
  * INVALID if they are mirrored, or their segment is another process's. */
 aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
                                const aq_tensor *x);
 
-/* Fills in the embeddings of the tokens (the inputs of block 0). */
+/* Fills in the embeddings of the tokens (the inputs of block 0). Waits. */
 aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
                                aq_activations *activations);
 

@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -102,8 +104,37 @@ aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment)
     int failure = make(segment);
     AQ_REQUIRE(!failure, AQ_MEMORY, "%.3f GB of host memory for activations cannot be had: %s",
                1e-9 * (double)bytes, strerror(failure));
-    aq_segment_pin(segment);
     return AQ_OK;
+}
+
+struct aq_segment_maker {
+    pthread_t thread;
+    aq_backend *backend;
+    size_t bytes;
+    aq_segment segment;
+};
+
+static void *run_maker(void *state) {
+    aq_segment_maker *self = state;
+    (void)aq_segment_new(self->backend, self->bytes, &self->segment);
+    return NULL;
+}
+
+aq_segment_maker *aq_segment_begin(aq_backend *backend, size_t bytes) {
+    aq_segment_maker *self = calloc(1, sizeof *self);
+    if (!self) return NULL;
+    *self = (aq_segment_maker){.backend = backend, .bytes = bytes};
+    if (pthread_create(&self->thread, NULL, run_maker, self) == 0) return self;
+    free(self);
+    return NULL;
+}
+
+void aq_segment_end(aq_segment_maker *maker, aq_segment *segment) {
+    *segment = (aq_segment){0};
+    if (!maker) return;
+    pthread_join(maker->thread, NULL);
+    *segment = maker->segment;
+    free(maker);
 }
 
 bool aq_segment_is_read(const aq_segment *segment) {

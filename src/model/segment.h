@@ -3,7 +3,7 @@
  * It is an anonymous file (memfd_create): it has no name in any file system and is gone with the
  * last process that maps it, however that process ends. Another process reaches it through /proc,
  * and believes what it finds there only if device, inode, size and a random token agree: process
- * numbers mean something else in another container. Pinned for the backend's transfers.
+ * numbers mean something else in another container.
  */
 #ifndef AQ_MODEL_SEGMENT_H
 #define AQ_MODEL_SEGMENT_H
@@ -29,8 +29,16 @@ typedef struct aq_segment_name {
     unsigned char token[AQ_SEGMENT_TOKEN];
 } aq_segment_name;
 
-/* Contents undefined; pinned. MEMORY if it is not to be had (with what was asked for). */
+/* Contents undefined; not pinned. MEMORY if it is not to be had (with what was asked for). */
 aq_status aq_segment_new(aq_backend *backend, size_t bytes, aq_segment *segment);
+
+/* The same beside other work: its pages take a large one a tenth of a second a gigabyte. NULL: it
+ * could not be begun. */
+typedef struct aq_segment_maker aq_segment_maker;
+aq_segment_maker *aq_segment_begin(aq_backend *backend, size_t bytes);
+
+/* Waits for it and frees the maker (NULL is fine); the segment is empty if it was not to be had. */
+void aq_segment_end(aq_segment_maker *maker, aq_segment *segment);
 
 /* Unmaps it; whoever else maps it keeps it. Waits for the backend's transfers. Empties it. */
 void aq_segment_free(aq_segment *segment);
@@ -42,7 +50,8 @@ aq_status aq_segment_describe(const aq_segment *segment, aq_segment_name *name);
  * be reached from here or is not the one that was named. */
 aq_status aq_segment_map(aq_backend *backend, const aq_segment_name *name, aq_segment *segment);
 
-/* Makes transfers fast, for one that is used more than once; warns where that cannot be. */
+/* For one that is read piece by piece, again and again: transfers need no thread of the host's any
+ * more, nor wait. Takes a fifth of a second a gigabyte; warns where it cannot be. */
 void aq_segment_pin(aq_segment *segment);
 
 /* Whether it is another process's, or another process maps it. */

@@ -207,6 +207,11 @@ static bool is_on_the_way(const aq_block_feed *feed, const aq_task *task) {
     return feed->at != AQ_NO_BOUNDARY && task->start <= feed->at && feed->at <= task->block;
 }
 
+/* Whether the outputs of the block at hand will be handed over. */
+static bool offers_outputs(const aq_block_feed *feed) {
+    return hands_over(feed) && feed->at + 1 < feed->settings.source->shape.blocks;
+}
+
 aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task) {
     if (!is_on_the_way(feed, task)) AQ_TRY(get_start(feed, task));
     while (feed->at < task->block) {
@@ -217,6 +222,7 @@ aq_status aq_block_feed_begin(aq_block_feed *feed, const aq_task *task) {
     if (feed->made != AQ_NO_BOUNDARY) return AQ_OK;
     AQ_TRY(make_room(feed, &feed->outputs));
     pass_segment(feed);
+    if (offers_outputs(feed)) aq_activations_expect_host(&feed->outputs);
     return AQ_OK;
 }
 
@@ -225,7 +231,7 @@ aq_status aq_block_feed_forwarded(aq_block_feed *feed) {
     size_t boundary = feed->at + 1;
     if (feed->made == boundary) return AQ_OK;
     bool last = boundary == feed->settings.source->shape.blocks;
-    if (hands_over(feed) && !last) {
+    if (offers_outputs(feed)) {
         AQ_TRY(aq_activations_to_host(&feed->outputs));
         AQ_TRY(handover->offer(handover->state, boundary, &feed->outputs.segment));
     }
