@@ -31,6 +31,8 @@ typedef struct cuda_state {
     cublasHandle_t blas;
     void *workspace; /* cuBLAS's: given once, so that equal products give equal bits */
     cuda_staging staging[CUDA_STAGING];
+    cudaStream_t ahead;                    /* of uploads beside the stream's work */
+    cudaEvent_t ahead_begins, ahead_ended; /* where either stream waits for the other */
 } cuda_state;
 
 static inline cuda_state *cuda_state_of(const aq_tensor *tensor) {
@@ -88,12 +90,16 @@ aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention
                                    const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
                                    aq_tensor *dv);
 
-/* Frees what transfers have made; none is on its way. */
+/* The stream and the events of uploads ahead; pieces are made later. Closing frees all that was
+ * made; nothing is on its way. */
+aq_status cuda_transfer_open(cuda_state *state);
 void cuda_transfer_close(cuda_state *state);
 
 /* ---- the op table's entries; contracts in tensor/ops.h ---- */
 
 aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes);
+aq_status cuda_upload_ahead(aq_backend *backend, void *target, const void *host, size_t bytes);
+aq_status cuda_ahead_join(aq_backend *backend);
 aq_status cuda_download(aq_backend *backend, const void *source, void *host, size_t bytes);
 
 aq_status cuda_fill(float value, aq_tensor *x);

@@ -129,6 +129,8 @@ static const aq_ops cuda_ops = {
     .pin_host = cuda_pin_host,
     .unpin_host = cuda_unpin_host,
     .upload = cuda_upload,
+    .upload_ahead = cuda_upload_ahead,
+    .ahead_join = cuda_ahead_join,
     .download = cuda_download,
     .copy = cuda_copy,
     .zero = cuda_zero,
@@ -224,6 +226,7 @@ static aq_status open_pool(const cuda_state *state) {
 static aq_status open_state(cuda_state *state, bool first) {
     if (first) AQ_TRY(open_pool(state));
     CUDA_TRY(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
+    AQ_TRY(cuda_transfer_open(state));
     if (first)
         CUDA_TRY(cudaMalloc(&state->workspace, WORKSPACE_BYTES));
     else
@@ -255,7 +258,8 @@ static aq_status open_backend(int device, bool first, aq_backend **backend) {
         return AQ_FAIL(AQ_MEMORY, "no memory for the CUDA backend's state");
     }
     state->device = device;
-    *made = (aq_backend){.name = "cuda", .halves = true, .ops = &cuda_ops, .state = state};
+    *made = (aq_backend){
+        .name = "cuda", .halves = true, .ahead = true, .ops = &cuda_ops, .state = state};
     aq_status status = open_state(state, first);
     if (status == AQ_OK) status = name_kernels(device, made);
     if (status != AQ_OK) {

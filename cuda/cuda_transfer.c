@@ -27,7 +27,18 @@ static aq_status make_staging(cuda_state *state) {
     return AQ_OK;
 }
 
+aq_status cuda_transfer_open(cuda_state *state) {
+    CUDA_TRY(cudaStreamCreateWithFlags(&state->ahead, cudaStreamNonBlocking));
+    CUDA_TRY(cudaEventCreateWithFlags(&state->ahead_begins, cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&state->ahead_ended, cudaEventDisableTiming));
+    return AQ_OK;
+}
+
 void cuda_transfer_close(cuda_state *state) {
+    if (state->ahead) cudaStreamSynchronize(state->ahead);
+    if (state->ahead_begins) cudaEventDestroy(state->ahead_begins);
+    if (state->ahead_ended) cudaEventDestroy(state->ahead_ended);
+    if (state->ahead) cudaStreamDestroy(state->ahead);
     for (int i = 0; i < CUDA_STAGING; i++) {
         if (state->staging[i].data) cudaFreeHost(state->staging[i].data);
         if (state->staging[i].done) cudaEventDestroy(state->staging[i].done);
@@ -89,6 +100,23 @@ aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_
     cuda_state *state = backend->state;
     if (bytes >= STAGED && !is_pinned(host)) return upload_staged(state, target, host, bytes);
     CUDA_TRY(cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, state->stream));
+    return AQ_OK;
+}
+
+/* Ordinary memory has to be filled into pieces by this thread: that is no faster ahead. */
+aq_status cuda_upload_ahead(aq_backend *backend, void *target, const void *host, size_t bytes) {
+    cuda_state *state = backend->state;
+    if (!is_pinned(host)) return cuda_upload(backend, target, host, bytes);
+    CUDA_TRY(cudaEventRecord(state->ahead_begins, state->stream));
+    CUDA_TRY(cudaStreamWaitEvent(state->ahead, state->ahead_begins, 0));
+    CUDA_TRY(cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, state->ahead));
+    return AQ_OK;
+}
+
+aq_status cuda_ahead_join(aq_backend *backend) {
+    cuda_state *state = backend->state;
+    CUDA_TRY(cudaEventRecord(state->ahead_ended, state->ahead));
+    CUDA_TRY(cudaStreamWaitEvent(state->stream, state->ahead_ended, 0));
     return AQ_OK;
 }
 

@@ -76,6 +76,31 @@ static void sequences_are_read_in_the_order_of_the_list(void) {
     }
 }
 
+/* Read as expected, otherwise than expected, and after the expected was overwritten. */
+static void what_is_expected_changes_nothing(void) {
+    const uint32_t list[] = {3, 1}, other[] = {1, 4};
+    for (int resident = 0; resident < 2; resident++) {
+        aq_activations activations = random_activations(resident ? SIZE_MAX : 0);
+        float *all = values_of(&activations);
+        aq_tensor x = aq_test_normal(AQ_DIMS(2 * AQ_TEST_LENGTH, HIDDEN), 9);
+        size_t values = AQ_TEST_LENGTH * HIDDEN;
+        for (int i = 0; i < 3; i++) {
+            const uint32_t *read = i == 1 ? other : list;
+            AQ_CHECK(aq_activations_expect(&activations, list, 2));
+            if (i == 2) AQ_CHECK(aq_activations_write(&activations, 0, 2, &x));
+            AQ_CHECK(aq_activations_read(&activations, read, 2, &x));
+            float *found = aq_test_host(&x);
+            size_t second = i == 2 ? 4 : read[1]; /* what was read before is now sequence 1 */
+            CU_ASSERT_EQUAL(memcmp(found, all + read[0] * values, values * sizeof *all), 0);
+            CU_ASSERT_EQUAL(memcmp(found + values, all + second * values, values * sizeof *all), 0);
+            free(found);
+        }
+        free(all);
+        aq_tensor_free(&x);
+        aq_activations_free(&activations);
+    }
+}
+
 static bool same_values(const aq_activations *a, const aq_activations *b) {
     float *of_a = values_of(a), *of_b = values_of(b);
     bool same = memcmp(of_a, of_b, ROWS * HIDDEN * sizeof *of_a) == 0;
@@ -285,6 +310,7 @@ int main(int argc, char **argv) {
          values_are_kept_as_bfloat16_in_either_place},
         {"sequences_are_read_in_the_order_of_the_list",
          sequences_are_read_in_the_order_of_the_list},
+        {"what_is_expected_changes_nothing", what_is_expected_changes_nothing},
         {"leaving_the_device_changes_nothing", leaving_the_device_changes_nothing},
         {"memory_that_was_expected_is_used", memory_that_was_expected_is_used},
         {"what_others_read_is_not_written", what_others_read_is_not_written},

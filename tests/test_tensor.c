@@ -154,6 +154,28 @@ static void large_transfers_keep_every_byte(void) {
     aq_tensor_free(&x);
 }
 
+/* Pinned and not. */
+static void an_upload_ahead_is_there_behind_its_join(void) {
+    enum { BYTES = 8192 };
+    unsigned char *data = aligned_alloc(4096, BYTES), got[BYTES];
+    aq_tensor x, y;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(BYTES), &x));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_U8, AQ_DIMS(BYTES), &y));
+    for (int pinned = 0; pinned < 2; pinned++) {
+        memset(data, 5 + pinned, BYTES);
+        if (pinned) AQ_CHECK(aq_host_pin(aq_test_backend(), data, BYTES));
+        AQ_CHECK(aq_tensor_upload_ahead(&x, data));
+        AQ_CHECK(aq_ahead_join(aq_test_backend()));
+        AQ_CHECK(aq_tensor_copy(&x, &y));
+        AQ_CHECK(aq_tensor_download(&y, got, BYTES));
+        CU_ASSERT_EQUAL(memcmp(got, data, BYTES), 0);
+    }
+    aq_host_unpin(aq_test_backend(), data);
+    aq_tensor_free(&x);
+    aq_tensor_free(&y);
+    free(data);
+}
+
 static void finish_waits_without_error(void) {
     AQ_CHECK(aq_finish(aq_test_backend()));
 }
@@ -192,6 +214,7 @@ int main(int argc, char **argv) {
                                     AQ_CASE(the_backend_tells_the_most_that_was_taken),
                                     AQ_CASE(pinned_memory_can_be_used),
                                     AQ_CASE(large_transfers_keep_every_byte),
+                                    AQ_CASE(an_upload_ahead_is_there_behind_its_join),
                                     AQ_CASE(finish_waits_without_error),
                                     AQ_CASE(types_have_names_and_sizes),
                                     AQ_CASE(the_team_of_one_changes_nothing)};

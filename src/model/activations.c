@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static size_t sequence_bytes(const aq_activations *activations) {
     return activations->length * activations->hidden * aq_dtype_size(AQ_BF16);
@@ -25,9 +26,45 @@ static aq_status check_size(const aq_activations *activations) {
     return AQ_OK;
 }
 
+/* Sequences `list` of `count` are in `values` or on their way; none: count 0. */
+struct aq_read_ahead {
+    aq_tensor values; /* BF16 [room, length * hidden] */
+    size_t room, count;
+    uint32_t list[];
+};
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static aq_status make_ahead(aq_activations *activations) {
+    size_t room = least(aq_micro_batch(activations->length), activations->sequences);
+    aq_read_ahead *ahead = calloc(1, sizeof *ahead + room * sizeof *ahead->list);
+    AQ_REQUIRE(ahead, AQ_MEMORY, "no memory for a list of %zu sequences", room);
+    activations->ahead = ahead;
+    ahead->room = room;
+    return aq_tensor_new(activations->backend, AQ_BF16,
+                         AQ_DIMS(room, activations->length * activations->hidden), &ahead->values);
+}
+
 static aq_status make_staging(aq_activations *activations) {
+    if (aq_backend_ahead(activations->backend)) AQ_TRY(make_ahead(activations));
     return aq_tensor_new(activations->backend, AQ_BF16,
                          AQ_DIMS(activations->length, activations->hidden), &activations->staging);
+}
+
+/* What is on its way and will not be read. */
+static void drop_ahead(aq_read_ahead *ahead) {
+    if (!ahead || !ahead->count) return;
+    (void)aq_ahead_join(ahead->values.home);
+    ahead->count = 0;
+}
+
+static void free_ahead(aq_activations *activations) {
+    drop_ahead(activations->ahead);
+    if (activations->ahead) aq_tensor_free(&activations->ahead->values);
+    free(activations->ahead);
+    activations->ahead = NULL;
 }
 
 /* Memory that was free when the share was set may be gone by now: then they are not resident. */
@@ -71,6 +108,7 @@ static void end_expecting(aq_activations *activations) {
 
 void aq_activations_free(aq_activations *activations) {
     end_expecting(activations);
+    free_ahead(activations);
     aq_tensor_free(&activations->resident);
     aq_tensor_free(&activations->staging);
     aq_segment_free(&activations->segment);
@@ -148,10 +186,15 @@ static char *host_sequence(const aq_activations *activations, size_t sequence) {
     return (char *)activations->segment.data + sequence * sequence_bytes(activations);
 }
 
-static aq_status read_sequence(const aq_activations *activations, size_t sequence,
-                               aq_tensor *rows) {
+static aq_status check_sequence(const aq_activations *activations, size_t sequence) {
     AQ_REQUIRE(sequence < activations->sequences, AQ_INVALID, "sequence %zu of %zu activations",
                sequence, activations->sequences);
+    return AQ_OK;
+}
+
+static aq_status read_sequence(const aq_activations *activations, size_t sequence,
+                               aq_tensor *rows) {
+    AQ_TRY(check_sequence(activations, sequence));
     aq_tensor stored = activations->staging;
     if (!activations->resident.data)
         AQ_TRY(aq_tensor_upload_queued(&stored, host_sequence(activations, sequence)));
@@ -160,9 +203,35 @@ static aq_status read_sequence(const aq_activations *activations, size_t sequenc
     return aq_convert(&stored, 1, rows);
 }
 
+aq_status aq_activations_expect(const aq_activations *activations, const uint32_t *list,
+                                size_t count) {
+    aq_read_ahead *ahead = activations->ahead;
+    if (!ahead) return AQ_OK;
+    drop_ahead(ahead);
+    for (size_t i = 0; i < least(count, ahead->room); i++) {
+        aq_tensor row = aq_tensor_rows(&ahead->values, i, 1);
+        AQ_TRY(check_sequence(activations, list[i]));
+        AQ_TRY(aq_tensor_upload_ahead(&row, host_sequence(activations, list[i])));
+        ahead->list[ahead->count++] = list[i];
+    }
+    return AQ_OK;
+}
+
+static bool is_expected(const aq_read_ahead *ahead, const uint32_t *list, size_t count) {
+    return ahead && count <= ahead->count && memcmp(ahead->list, list, count * sizeof *list) == 0;
+}
+
+static aq_status read_expected(aq_read_ahead *ahead, size_t count, aq_tensor *x) {
+    const aq_tensor stored = aq_tensor_rows(&ahead->values, 0, count);
+    drop_ahead(ahead);
+    return aq_convert(&stored, 1, x);
+}
+
 aq_status aq_activations_read(const aq_activations *activations, const uint32_t *list, size_t count,
                               aq_tensor *x) {
     AQ_TRY(check_rows(activations, count, x));
+    if (is_expected(activations->ahead, list, count))
+        return read_expected(activations->ahead, count, x);
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
         AQ_TRY(read_sequence(activations, list[i], &rows));
@@ -180,6 +249,11 @@ static aq_status write_sequence(aq_activations *activations, size_t sequence,
     return aq_tensor_download_queued(&activations->staging, host_sequence(activations, sequence));
 }
 
+static void drop_overwritten(aq_read_ahead *ahead, size_t first, size_t count) {
+    for (size_t i = 0; ahead && i < ahead->count; i++)
+        if (ahead->list[i] >= first && ahead->list[i] - first < count) drop_ahead(ahead);
+}
+
 aq_status aq_activations_write(aq_activations *activations, size_t first, size_t count,
                                const aq_tensor *x) {
     AQ_TRY(check_rows(activations, count, x));
@@ -189,6 +263,7 @@ aq_status aq_activations_write(aq_activations *activations, size_t first, size_t
     AQ_REQUIRE(!activations->mirrored &&
                    (activations->resident.data || !activations->segment.shared),
                AQ_INVALID, "activations that others read are not to be written");
+    drop_overwritten(activations->ahead, first, count);
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
         AQ_TRY(write_sequence(activations, first + i, &rows));
@@ -198,10 +273,6 @@ aq_status aq_activations_write(aq_activations *activations, size_t first, size_t
 
 size_t aq_micro_batch(size_t length) {
     return length < AQ_MICRO_TOKENS ? AQ_MICRO_TOKENS / length : 1;
-}
-
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
 }
 
 aq_status aq_activations_embed(aq_source *source, const aq_tokens *tokens,
@@ -267,7 +338,10 @@ static aq_status sweep_batch(forward_sweep *sweep, size_t first, const aq_tapper
     size_t length = sweep->inputs->length;
     size_t count = least(sweep->micro, sweep->inputs->sequences - first);
     aq_tensor x = aq_tensor_rows(&sweep->x, 0, count * length);
+    size_t rest = sweep->inputs->sequences - first - count;
     AQ_TRY(aq_activations_read(sweep->inputs, sweep->list + first, count, &x));
+    AQ_TRY(aq_activations_expect(sweep->inputs, sweep->list + first + count,
+                                 least(rest, sweep->micro)));
     AQ_TRY(aq_block_forward(sweep->block, count, length, &x, &sweep->tape, tapper, &x));
     AQ_TRY(aq_activations_write(sweep->outputs, first, count, &x));
     aq_tensor square = aq_tensor_rows(&sweep->squares, first / sweep->micro, 1);

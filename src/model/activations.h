@@ -12,6 +12,8 @@
 #include "model/segment.h"
 #include "model/tokens.h"
 
+typedef struct aq_read_ahead aq_read_ahead;
+
 typedef struct aq_activations {
     aq_backend *backend; /* borrowed */
     size_t sequences, length, hidden;
@@ -21,6 +23,7 @@ typedef struct aq_activations {
                            memory that waits for use */
     bool mirrored;      /* resident, and in the segment too */
     aq_tensor staging;  /* BF16 [length, hidden], for streaming; empty if resident */
+    aq_read_ahead *ahead;       /* what is on its way to be read; NULL if resident */
     aq_segment_maker *expected; /* the segment, being made; or NULL */
 } aq_activations;
 
@@ -55,6 +58,11 @@ aq_status aq_activations_leave_device(aq_activations *activations);
  */
 aq_status aq_activations_read(const aq_activations *activations, const uint32_t *list, size_t count,
                               aq_tensor *x);
+
+/* Says that these will be read next: those that lie on the host begin their way where the backend
+ * can do that beside its ops; at most a micro-batch of them, of one list. Changes no result. */
+aq_status aq_activations_expect(const aq_activations *activations, const uint32_t *list,
+                                size_t count);
 
 /* Stores x [count * length, hidden] as sequences first .. first + count - 1, rounded to bfloat16;
  * those that are not resident lie in the segment after the next aq_finish.

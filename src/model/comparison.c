@@ -69,13 +69,15 @@ void aq_comparison_free(aq_comparison *comparison) {
 }
 
 aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, size_t count,
-                              float factor, aq_tensor *y) {
+                              size_t next, float factor, aq_tensor *y) {
     size_t length = comparison->inputs->length;
     aq_tensor x = aq_tensor_rows(&comparison->x, 0, count * length);
     aq_tensor difference = aq_tensor_rows(&comparison->sums, 0, 1);
     aq_tensor square = aq_tensor_rows(&comparison->sums, 1, 1);
     *y = aq_tensor_rows(&comparison->y, 0, count * length);
     AQ_TRY(aq_activations_read(comparison->inputs, list, count, &x));
+    AQ_TRY(aq_activations_expect(comparison->targets, list, count));
+    AQ_TRY(aq_activations_expect(comparison->inputs, list + count, next));
     AQ_TRY(aq_block_forward(comparison->block, count, length, &x, &comparison->tape, NULL, y));
     /* The tape has its own copy of the inputs, so x can take the targets. */
     AQ_TRY(aq_activations_read(comparison->targets, list, count, &x));
@@ -104,7 +106,8 @@ aq_status aq_comparison_measure(aq_comparison *comparison, aq_rows range, aq_dif
         size_t batch = end - done < micro ? end - done : micro;
         aq_tensor y;
         AQ_TRY(aq_stop_check());
-        AQ_TRY(aq_comparison_batch(comparison, comparison->all + done, batch, 1, &y));
+        AQ_TRY(aq_comparison_batch(comparison, comparison->all + done, batch, end - done - batch, 1,
+                                   &y));
     }
     return aq_comparison_read(comparison, sums);
 }

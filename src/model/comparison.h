@@ -36,9 +36,10 @@ aq_status aq_comparison_new(const aq_block *block, const aq_activations *inputs,
 void aq_comparison_free(aq_comparison *comparison);
 
 /* One micro-batch: *y (a view) holds factor * (outputs - targets) of `count` own sequences, the
- * tape holds the pass, and the sums have grown by both squares (without the factor). */
+ * tape holds the pass, and the sums have grown by both squares (without the factor). `next`
+ * sequences behind them in the list will come in the next calls (0: not known). */
 aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, size_t count,
-                              float factor, aq_tensor *y);
+                              size_t next, float factor, aq_tensor *y);
 
 /* The sums over the team; back to zero. Waits. */
 aq_status aq_comparison_read(aq_comparison *comparison, aq_difference *sums);

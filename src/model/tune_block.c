@@ -75,7 +75,8 @@ static aq_status add_gradients(block_tuner *tuner, size_t own, size_t count) {
     for (size_t done = 0; done < own; done += comparison->micro) {
         size_t part = own - done < comparison->micro ? own - done : comparison->micro;
         aq_tensor dy;
-        AQ_TRY(aq_comparison_batch(comparison, tuner->batch + done, part, factor, &dy));
+        AQ_TRY(aq_comparison_batch(comparison, tuner->batch + done, part, own - done - part, factor,
+                                   &dy));
         AQ_TRY(aq_block_backward(tuner->block, part, inputs->length, &comparison->tape, &dy,
                                  &tuner->parameters.grad));
     }

@@ -1,5 +1,6 @@
 #include "run/plan.h"
 
+#include "model/activations.h"
 #include "quant/codebook_cg.h"
 #include "run/room.h"
 #include "run/sizes.h"
@@ -14,8 +15,11 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+/* A sequence that is moved and a micro-batch that is read ahead (model/activations.h). */
 static size_t staging_bytes(const aq_model_shape *shape, const aq_config *config) {
-    return (size_t)config->calibration.length * shape->hidden * sizeof(uint16_t);
+    size_t length = (size_t)config->calibration.length;
+    size_t ahead = least(aq_micro_batch(length), (size_t)config->calibration.sequences);
+    return (1 + ahead) * length * shape->hidden * sizeof(uint16_t);
 }
 
 /* As a job decides it (run/room.c): half of the free memory, or run.device_memory. */

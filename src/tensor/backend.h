@@ -25,6 +25,8 @@ typedef struct aq_ops {
     /* queued: host memory is borrowed until `finish`, which comes after a download */
     aq_status (*upload)(aq_backend *, void *target, const void *host, size_t bytes);
     aq_status (*download)(aq_backend *, const void *source, void *host, size_t bytes);
+    aq_status (*upload_ahead)(aq_backend *, void *target, const void *host, size_t bytes);
+    aq_status (*ahead_join)(aq_backend *);
     aq_status (*copy)(aq_backend *, const void *source, void *target, size_t bytes);
     aq_status (*zero)(aq_backend *, void *target, size_t bytes);
     aq_status (*finish)(aq_backend *);
@@ -119,6 +121,7 @@ struct aq_backend {
     const char *name; /* "cpu" or "cuda" */
     char kernels[96]; /* aq_backend_kernels */
     bool halves;      /* aq_backend_halves */
+    bool ahead;       /* aq_backend_ahead */
     const aq_ops *ops;
     void *state; /* the implementation's own */
 };

@@ -100,6 +100,11 @@ static aq_status download(aq_backend *backend, const void *source, void *host, s
     return AQ_OK;
 }
 
+static aq_status ahead_join(aq_backend *backend) {
+    (void)backend;
+    return AQ_OK;
+}
+
 static aq_status copy(aq_backend *backend, const void *source, void *target, size_t bytes) {
     (void)backend;
     memmove(target, source, bytes);
@@ -135,6 +140,8 @@ static const aq_ops cpu_ops = {.allocate = allocate,
                                .pin_host = pin,
                                .unpin_host = unpin,
                                .upload = upload,
+                               .upload_ahead = upload,
+                               .ahead_join = ahead_join,
                                .download = download,
                                .copy = copy,
                                .zero = zero,

@@ -32,6 +32,14 @@ bool aq_backend_halves(const aq_backend *backend) {
     return backend->halves;
 }
 
+bool aq_backend_ahead(const aq_backend *backend) {
+    return backend->ahead;
+}
+
+aq_status aq_ahead_join(aq_backend *backend) {
+    return backend->ops->ahead_join(backend);
+}
+
 /* The type that an operand which may be BF16 must have. */
 static aq_dtype float_or_half(const aq_tensor *x) {
     return x->data && x->home->halves && x->dtype == AQ_BF16 ? AQ_BF16 : AQ_F32;

@@ -51,6 +51,13 @@ const char *aq_backend_kernels(const aq_backend *backend);
 /* Whether its products with AQ_HALF read BF16; then ops whose contracts say "or BF16" do. */
 bool aq_backend_halves(const aq_backend *backend);
 
+/* Whether uploads ahead (aq_tensor_upload_ahead) go on beside its ops; elsewhere they are uploads.
+ */
+bool aq_backend_ahead(const aq_backend *backend);
+
+/* What is queued afterwards comes behind all uploads ahead. */
+aq_status aq_ahead_join(aq_backend *backend);
+
 /* Its device's name as the vendor writes it ("NVIDIA H100 80GB HBM3", a processor's model), cut to
  * `size` bytes; "unknown" if it is not known. */
 void aq_backend_device(const aq_backend *backend, char *name, size_t size);

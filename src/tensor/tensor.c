@@ -141,6 +141,11 @@ aq_status aq_tensor_upload_queued(aq_tensor *tensor, const void *host) {
     return tensor->home->ops->upload(tensor->home, tensor->data, host, aq_tensor_bytes(tensor));
 }
 
+aq_status aq_tensor_upload_ahead(aq_tensor *tensor, const void *host) {
+    return tensor->home->ops->upload_ahead(tensor->home, tensor->data, host,
+                                           aq_tensor_bytes(tensor));
+}
+
 aq_status aq_tensor_download_queued(const aq_tensor *tensor, void *host) {
     return tensor->home->ops->download(tensor->home, tensor->data, host, aq_tensor_bytes(tensor));
 }

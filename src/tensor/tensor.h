@@ -84,6 +84,11 @@ aq_status aq_tensor_download(const aq_tensor *tensor, void *host, size_t bytes);
 aq_status aq_tensor_upload_queued(aq_tensor *tensor, const void *host);
 aq_status aq_tensor_download_queued(const aq_tensor *tensor, void *host);
 
+/* Begins when what is queued now is done, and goes on beside what is queued afterwards: the tensor
+ * holds the contents behind an aq_ahead_join (tensor/ops.h), host memory is the transfer's until
+ * the aq_finish after that. */
+aq_status aq_tensor_upload_ahead(aq_tensor *tensor, const void *host);
+
 /* Copies between tensors of the same home, type and count. Ordered like an op. */
 aq_status aq_tensor_copy(const aq_tensor *source, aq_tensor *target);
 

@@ -12,8 +12,9 @@
  * - barriers that not all threads reach, shuffles with missing lanes;
  * - missing barriers: AQLM_EMULATION_ORDER is `ascending` (or not set), `descending` or `shuffled`,
  *   and threads and blocks run in that order, far apart from each other;
- * - launches past the limits of block, grid or shared memory, launches and copies on another stream
- *   than the backend's, launches whose error nobody asked for, memory that is never freed.
+ * - reads of what another stream copies without waiting for it: it copies only then;
+ * - launches past the limits of block, grid or shared memory, launches on another stream than
+ *   the backend's, launches whose error nobody asked for, memory that is never freed.
  *
  * Not found are true races, what cuBLAS rounds, and whatever needs time or a driver. Here stands
  * what the kernels use of CUDA, no more: what a new kernel uses is added.
@@ -59,7 +60,7 @@ typedef enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize } c
 
 enum { cudaHostAllocDefault = 0, cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
-/* Host memory's kind; nothing counts as pinned, so that transfers take the longer way. */
+/* Host memory's kind: pinned is what was registered. */
 enum { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1 };
 struct cudaPointerAttributes {
     int type;
@@ -87,6 +88,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *data);
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
@@ -103,6 +105,8 @@ struct cudaDeviceProp {
 };
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int device);
 cudaError_t emulated_allocate_pool(void **data, size_t bytes);
+cudaError_t emulated_register(void *data, size_t bytes);
+cudaError_t cudaHostUnregister(void *data);
 cudaError_t cudaFree(void *data);
 cudaError_t cudaFreeHost(void *data);
 cudaError_t cudaFreeAsync(void *data, cudaStream_t stream);
@@ -113,8 +117,7 @@ cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t 
 /* CUDA's take a pointer to any pointer in C++ and to void in C. */
 #define cudaMalloc(data, bytes) emulated_allocate((void **)(data), bytes)
 #define cudaMallocAsync(data, bytes, stream) emulated_allocate_pool((void **)(data), bytes)
-#define cudaHostRegister(data, bytes, flags) ((void)(data), (void)(bytes), cudaSuccess)
-#define cudaHostUnregister(data) ((void)(data), cudaSuccess)
+#define cudaHostRegister(data, bytes, flags) emulated_register(data, bytes)
 #define cudaHostAlloc(data, bytes, flags) emulated_allocate((void **)(data), bytes)
 
 /* Ends the program: the stream is not the one that was made. */

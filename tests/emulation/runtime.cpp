@@ -2,7 +2,11 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <iterator>
 #include <malloc.h>
+#include <map>
+#include <vector>
 
 static constexpr size_t device_bytes = (size_t)8 << 30;
 static constexpr size_t allocation_alignment = 256;
@@ -10,8 +14,24 @@ static constexpr unsigned char unwritten = 0xff; /* NaN as float, and no valid c
 
 static cudaError_t last_error = cudaSuccess;
 static bool launch_unchecked;
+
+struct emulated_copy {
+    void *target;
+    const void *source;
+    size_t bytes;
+};
+
+struct emulated_stream {
+    std::vector<emulated_copy> copies; /* not done yet */
+};
+
+struct emulated_event {
+    cudaStream_t stream = nullptr;
+};
+
 static cudaStream_t the_stream;
-static uint64_t used, most_used; /* bytes of the pool */
+static std::map<const char *, size_t> pinned; /* bytes from an address on */
+static uint64_t used, most_used;              /* bytes of the pool */
 
 /* Fiber stacks are not what AddressSanitizer's fake stacks expect, and an allocation that cannot be
  * had fails as it does on a GPU. */
@@ -28,6 +48,11 @@ void emulated_note_launch(cudaError_t code) {
     if (launch_unchecked) emulated_die("the launch before this one was not asked for its error");
     launch_unchecked = true;
     last_error = code;
+}
+
+static void do_copies(cudaStream_t stream) {
+    for (const emulated_copy &copy : stream->copies) memmove(copy.target, copy.source, copy.bytes);
+    stream->copies.clear();
 }
 
 extern "C" {
@@ -73,45 +98,66 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
     return cudaSuccess;
 }
 
-/* The stream is an allocation, so that one which is not destroyed is a leak. */
+/* Streams are allocations, so that one which is not destroyed is a leak. The first is the one that
+ * kernels run on; others copy when somebody waits for them. */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = the_stream = static_cast<cudaStream_t>(malloc(1));
+    *stream = new emulated_stream;
+    if (!the_stream) the_stream = *stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    free(stream);
+    if (!stream->copies.empty()) emulated_die("a stream is destroyed before it has copied");
+    if (stream == the_stream) the_stream = nullptr;
+    delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    emulated_check_stream(stream, "what is waited for");
     if (launch_unchecked) emulated_die("a launch was not asked for its error");
+    do_copies(stream);
     return cudaSuccess;
 }
 
-/* Whatever is queued is done by the time the call returns. */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = static_cast<cudaEvent_t>(malloc(1));
+    *event = new emulated_event;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    free(event);
+    delete event;
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
-    emulated_check_stream(stream, "an event");
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->stream = stream;
     return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->stream) do_copies(event->stream);
     return cudaSuccess;
 }
 
-cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *) {
-    found->type = cudaMemoryTypeUnregistered;
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+    return cudaEventSynchronize(event);
+}
+
+cudaError_t emulated_register(void *data, size_t bytes) {
+    pinned[static_cast<const char *>(data)] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *data) {
+    return pinned.erase(static_cast<const char *>(data)) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *data) {
+    const char *host = static_cast<const char *>(data);
+    auto above = pinned.upper_bound(host);
+    bool inside = above != pinned.begin() &&
+                  host - std::prev(above)->first < (ptrdiff_t)std::prev(above)->second;
+    found->type = inside ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
     return cudaSuccess;
 }
 
@@ -176,8 +222,10 @@ cudaError_t cudaFreeAsync(void *data, cudaStream_t stream) {
 
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-    emulated_check_stream(stream, "a copy");
-    memmove(target, source, bytes);
+    if (stream == the_stream)
+        memmove(target, source, bytes);
+    else
+        stream->copies.push_back({target, source, bytes});
     return cudaSuccess;
 }
 
