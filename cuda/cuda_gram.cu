@@ -1,7 +1,7 @@
 #include "mma.h"
 
 constexpr size_t gram_run = 1024;   /* rows whose products are summed in float32 */
-constexpr size_t gram_runs = 4;     /* runs that meet in float64 at once */
+constexpr size_t gram_runs = 8;     /* runs that meet in float64 at once */
 constexpr size_t gram_panel = 1024; /* rows of the Gram matrix that are made at once */
 constexpr unsigned gram_tile = 32;  /* a block's square, */
 constexpr unsigned gram_lines = 8;  /* so many lines at a time */

@@ -8,7 +8,7 @@
 enum {
     GRAM_PANEL = 1024,
     GRAM_RUN = 1024,
-    GRAM_RUNS = 4,
+    GRAM_RUNS = 8,
     TILE_QUERIES = 1024,
     VECTORS_A_PART = 32,
     MOST_PARTS = 256,

@@ -55,7 +55,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
     .codes_scores_many = 15e12 * (arithmetic), .residual_flops = 25e12 * (bandwidth),              \
     .forward_step = 0.5e-3, .forward_flops = 250e12 * (arithmetic), .training_step = 1.3e-3,       \
     .training_flops = 400e12 * (arithmetic), .update_step = 0.5e-3,                                \
-    .copy_bytes = 2.8e12 * (bandwidth), .gram_flops = 40e12 * (arithmetic),                        \
+    .copy_bytes = 2.8e12 * (bandwidth), .gram_flops = 400e12 * (arithmetic),                       \
     .process_memory = 0.54e9
 
 static const aq_rates built_in[] = {
