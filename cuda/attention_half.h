@@ -4,12 +4,12 @@
  * The online softmax of FlashAttention-2 (arXiv 2307.08691): scores live in registers only. A warp
  * takes 16 queries (forward, dq) or 16 keys (dk, dv) and walks over tiles of the other side; dk and
  * dv sum over the query heads of a key head in their order, and nothing is added atomically: every
- * sum has one order. Operands are copied to [sequences, heads, padded length, Width] first, padded
- * with zeros to whole tiles.
+ * sum has one order. Tiles are filled up with zeros to their rows and to Width columns.
  */
 #ifndef AQ_CUDA_ATTENTION_HALF_H
 #define AQ_CUDA_ATTENTION_HALF_H
 
+#include "fours.h"
 #include "fragments.h"
 
 constexpr unsigned warps = 4, threads = 32 * warps;
@@ -17,12 +17,11 @@ constexpr unsigned block_rows = 16 * warps; /* queries or keys that a block owns
 constexpr float log2_e = 1.44269504f;
 
 struct half_args {
-    const uint16_t *q, *k, *v, *dout; /* padded copies */
-    const float *log_sums, *dots;     /* padded: times log2(e); dout . out */
-    void *out;                        /* the op's own, */
-    bool half_out;                    /* float32 or bfloat16 */
+    const uint16_t *q, *k, *v, *dout; /* [T, heads * head_dim], bfloat16 */
+    const float *log_sums, *dots;     /* [sequences, heads, padded]: times log2(e); dout . out */
+    void *out, *dq, *dk, *dv;         /* float32 or bfloat16: */
+    bool half_out, half_grads;
     float *sums;
-    float *dq, *dk, *dv;
     size_t length, padded, heads, shared_by, head_dim; /* shared_by: query heads of a key head */
     float scale;
 };
@@ -32,12 +31,33 @@ struct half_args {
 template <unsigned Width> constexpr unsigned stride = Width + 8;
 template <unsigned Width, unsigned Rows> constexpr unsigned tile_size = Rows *stride<Width>;
 
-/* Begins to fill a tile with rows of a padded copy. */
+/* One head's rows of one sequence. */
+struct head_rows {
+    const uint16_t *data;
+    size_t across, length; /* from row to row; rows */
+    unsigned head_dim;
+};
+
+static __device__ inline head_rows rows_of(const half_args &args, const uint16_t *x, size_t heads,
+                                           size_t sequence, size_t head) {
+    size_t across = heads * args.head_dim;
+    return {x + sequence * args.length * across + head * args.head_dim, across, args.length,
+            (unsigned)args.head_dim};
+}
+
+/* Begins to fill a tile with the rows from `first` on. */
 template <unsigned Width, unsigned Rows>
-static __device__ void fetch_tile(uint16_t *tile, const uint16_t *rows) {
+static __device__ void fetch_tile(uint16_t *tile, const head_rows &rows, size_t first) {
     constexpr unsigned parts = Width / 8;
-    for (unsigned i = threadIdx.x; i < Rows * parts; i += threads)
-        cuda_copy_ahead(tile + i / parts * stride<Width> + i % parts * 8, rows + i * 8);
+    for (unsigned i = threadIdx.x; i < Rows * parts; i += threads) {
+        size_t row = first + i / parts;
+        unsigned column = i % parts * 8;
+        uint16_t *target = tile + i / parts * stride<Width> + column;
+        if (row < rows.length && column < rows.head_dim)
+            cuda_copy_ahead(target, rows.data + row * rows.across + column);
+        else
+            *reinterpret_cast<uint4 *>(target) = {0, 0, 0, 0};
+    }
 }
 
 /* Begins to fill `Rows` floats. */
@@ -145,23 +165,22 @@ static __device__ block_place place_of(size_t heads, bool last_first) {
     return {blockIdx.x / heads, blockIdx.x % heads, y * block_rows};
 }
 
-/* ---- copies ---- */
-
-/* Of x [sequences * length, heads * head_dim]. */
-static inline aq_status pad_heads(const cuda_state *state, const aq_attention *shape, size_t heads,
-                                  size_t padded, size_t width, const float *x, uint16_t *copy) {
-    size_t length = shape->length, head_dim = shape->head_dim;
-    uint32_t *pairs = reinterpret_cast<uint32_t *>(copy);
-    size_t count = shape->sequences * heads * padded * width / 2;
-    return cuda_each(state, count, [=] __device__(size_t i) {
-        size_t column = i % (width / 2) * 2, row = i / (width / 2) % padded;
-        size_t head = i / (width / 2) / padded;
-        const float *from =
-            x + ((head / heads * length + row) * heads + head % heads) * head_dim + column;
-        bool inside = row < length && column < head_dim;
-        pairs[i] = inside ? cuda_pack_bfloats(from[0], from[1]) : 0;
-    });
+/* store_rows to a head's rows of one sequence in x [T, heads * head_dim], of either type. */
+template <unsigned Width>
+static __device__ void store_head(const half_args &args, const float (&sums)[Width / 8][4],
+                                  const float (&factor)[2], const block_place &at, size_t heads,
+                                  void *x, bool half) {
+    size_t across = heads * args.head_dim, row = at.row + threadIdx.x / 32 * 16;
+    size_t corner = at.sequence * args.length * across + at.head * args.head_dim;
+    if (half)
+        store_rows<Width>(sums, factor, row, args.length, args.head_dim, across,
+                          static_cast<__nv_bfloat16 *>(x) + corner);
+    else
+        store_rows<Width>(sums, factor, row, args.length, args.head_dim, across,
+                          static_cast<float *>(x) + corner);
 }
+
+/* ---- the op's arguments ---- */
 
 static inline size_t width_of(const aq_attention *shape) {
     return shape->head_dim <= 64 ? 64 : 128;
@@ -178,34 +197,19 @@ static inline half_args args_of(const aq_attention *shape) {
     return args;
 }
 
-/* The copies of one call. */
-struct half_copies {
-    cuda_scratch memory;
-    uint16_t *q, *k, *v, *dout;
-    explicit half_copies(const cuda_state *state) : memory(state) {
+/* Copies in bfloat16 of what is float32. */
+struct half_operands {
+    cuda_scratch q, k, v, dout;
+    explicit half_operands(const cuda_state *state) : q(state), k(state), v(state), dout(state) {
     }
 };
 
-static inline aq_status make_copies(const cuda_state *state, const aq_attention *shape,
-                                    half_args *args, const float *q, const float *k, const float *v,
-                                    const float *dout, half_copies *copies) {
-    size_t width = width_of(shape), row = args->padded * width;
-    size_t queries = shape->sequences * shape->heads * row;
-    size_t keys = shape->sequences * shape->kv_heads * row;
-    AQ_TRY(copies->memory.take((dout ? 2 : 1) * queries + 2 * keys, &copies->q));
-    copies->k = copies->q + queries;
-    copies->v = copies->k + keys;
-    copies->dout = copies->v + keys;
-    AQ_TRY(pad_heads(state, shape, shape->heads, args->padded, width, q, copies->q));
-    AQ_TRY(pad_heads(state, shape, shape->kv_heads, args->padded, width, k, copies->k));
-    AQ_TRY(pad_heads(state, shape, shape->kv_heads, args->padded, width, v, copies->v));
-    if (dout)
-        AQ_TRY(pad_heads(state, shape, shape->heads, args->padded, width, dout, copies->dout));
-    args->q = copies->q;
-    args->k = copies->k;
-    args->v = copies->v;
-    args->dout = copies->dout;
-    return AQ_OK;
+static inline aq_status take_operands(const cuda_state *state, const aq_tensor *q,
+                                      const aq_tensor *k, const aq_tensor *v, half_operands *room,
+                                      half_args *args) {
+    AQ_TRY(cuda_half_operand(state, q, &room->q, &args->q));
+    AQ_TRY(cuda_half_operand(state, k, &room->k, &args->k));
+    return cuda_half_operand(state, v, &room->v, &args->v);
 }
 
 static inline dim3 grid_of(const aq_attention *shape, const half_args *args, size_t heads) {

@@ -82,8 +82,7 @@ aq_status cuda_gemm_run(const cuda_state *state, const cuda_gemm *gemm);
 aq_status cuda_round_all(const cuda_state *state, const float *values, size_t count,
                          uint16_t *rounded);
 
-/* Attention with bfloat16 operands (cuda_attention_half.cu), for shapes that fit. */
-bool cuda_attention_half_fits(const aq_attention *shape);
+/* Attention with bfloat16 operands (cuda_attention_half*.cu), where aq_attention_halves. */
 aq_status cuda_attention_half(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
                               const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
 aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention_tape *tape,

@@ -220,7 +220,7 @@ static size_t tile_count(const aq_attention *shape) {
 
 aq_status cuda_attention(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
                          const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums) {
-    if (shape->precision == AQ_HALF && cuda_attention_half_fits(shape))
+    if (aq_attention_halves(q->home, shape))
         return cuda_attention_half(shape, q, k, v, out, log_sums);
     const cuda_state *state = cuda_state_of(q);
     attention_args args = {};
@@ -265,7 +265,7 @@ static aq_status begin_backward(const cuda_state *state, const attention_args *a
 
 aq_status cuda_attention_grad(const aq_attention *shape, const aq_attention_tape *tape,
                               const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk, aq_tensor *dv) {
-    if (shape->precision == AQ_HALF && cuda_attention_half_fits(shape))
+    if (aq_attention_halves(dq->home, shape))
         return cuda_attention_half_grad(shape, tape, dout, dq, dk, dv);
     const cuda_state *state = cuda_state_of(dout);
     attention_args args = {};

@@ -65,12 +65,14 @@ static __global__ void __launch_bounds__(threads, 3) forward_kernel(half_args ar
     const block_place at = place_of(args.heads, true);
     const unsigned warp = threadIdx.x / 32;
     size_t head = at.sequence * args.heads + at.head;
-    size_t key_head = at.sequence * (args.heads / args.shared_by) + at.head / args.shared_by;
-    const uint16_t *keys = args.k + key_head * args.padded * Width;
-    const uint16_t *values = args.v + key_head * args.padded * Width;
+    const size_t key_heads = args.heads / args.shared_by;
+    const head_rows keys = rows_of(args, args.k, key_heads, at.sequence, at.head / args.shared_by);
+    const head_rows values =
+        rows_of(args, args.v, key_heads, at.sequence, at.head / args.shared_by);
 
     uint32_t query[Width / 16][4];
-    fetch_tile<Width, block_rows>(shared, args.q + (head * args.padded + at.row) * Width);
+    fetch_tile<Width, block_rows>(shared, rows_of(args, args.q, args.heads, at.sequence, at.head),
+                                  at.row);
     wait_for_tiles();
     for (unsigned step = 0; step < Width / 16; step++)
         cuda_load_rows(query[step], shared + warp * 16 * stride<Width> + step * 16, stride<Width>);
@@ -79,16 +81,15 @@ static __global__ void __launch_bounds__(threads, 3) forward_kernel(half_args ar
     running_softmax state = {{-INFINITY, -INFINITY}, {0, 0}};
     float out[Width / 8][4] = {};
     const unsigned tiles = (unsigned)(at.row / forward_keys) + 1;
-    fetch_tile<Width, forward_keys>(shared, keys);
-    fetch_tile<Width, forward_keys>(shared + size, values);
+    fetch_tile<Width, forward_keys>(shared, keys, 0);
+    fetch_tile<Width, forward_keys>(shared + size, values, 0);
     for (unsigned tile = 0; tile < tiles; tile++) {
         const uint16_t *key_tile = shared + tile % 2 * 2 * size;
         wait_for_tiles();
         if (tile + 1 < tiles) {
             uint16_t *next = shared + (tile + 1) % 2 * 2 * size;
-            fetch_tile<Width, forward_keys>(next, keys + (tile + 1) * forward_keys * Width);
-            fetch_tile<Width, forward_keys>(next + size,
-                                            values + (tile + 1) * forward_keys * Width);
+            fetch_tile<Width, forward_keys>(next, keys, (tile + 1) * forward_keys);
+            fetch_tile<Width, forward_keys>(next + size, values, (tile + 1) * forward_keys);
         }
         float scores[forward_keys / 8][4];
         score<Width, forward_keys>(scores, query, key_tile);
@@ -105,18 +106,7 @@ static __global__ void __launch_bounds__(threads, 3) forward_kernel(half_args ar
         if (threadIdx.x % 4 == 0 && query_at < args.length)
             args.sums[head * args.length + query_at] = state.largest[half] / log2_e + logf(sum);
     }
-    size_t across = args.heads * args.head_dim, row = at.row + warp * 16;
-    size_t corner = at.sequence * args.length * across + at.head * args.head_dim;
-    if (args.half_out)
-        store_rows<Width>(out, factor, row, args.length, args.head_dim, across,
-                          static_cast<__nv_bfloat16 *>(args.out) + corner);
-    else
-        store_rows<Width>(out, factor, row, args.length, args.head_dim, across,
-                          static_cast<float *>(args.out) + corner);
-}
-
-bool cuda_attention_half_fits(const aq_attention *shape) {
-    return shape->head_dim <= 128 && shape->head_dim % 2 == 0;
+    store_head<Width>(args, out, factor, at, args.heads, args.out, args.half_out);
 }
 
 template <unsigned Width>
@@ -135,10 +125,9 @@ aq_status cuda_attention_half(const aq_attention *shape, const aq_tensor *q, con
                               const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums) {
     const cuda_state *state = cuda_state_of(q);
     half_args args = args_of(shape);
-    half_copies copies(state);
+    half_operands room(state);
     AQ_TRY(check_grid(shape, &args));
-    AQ_TRY(make_copies(state, shape, &args, cuda_floats(q), cuda_floats(k), cuda_floats(v), nullptr,
-                       &copies));
+    AQ_TRY(take_operands(state, q, k, v, &room, &args));
     args.out = out->data;
     args.half_out = out->dtype == AQ_BF16;
     args.sums = cuda_floats(log_sums);

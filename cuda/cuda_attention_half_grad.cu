@@ -11,9 +11,10 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
     const block_place at = place_of(args.heads, true);
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     size_t head = at.sequence * args.heads + at.head;
-    size_t key_head = at.sequence * (args.heads / args.shared_by) + at.head / args.shared_by;
-    const uint16_t *keys = args.k + key_head * args.padded * Width;
-    const uint16_t *values = args.v + key_head * args.padded * Width;
+    const size_t key_heads = args.heads / args.shared_by;
+    const head_rows keys = rows_of(args, args.k, key_heads, at.sequence, at.head / args.shared_by);
+    const head_rows values =
+        rows_of(args, args.v, key_heads, at.sequence, at.head / args.shared_by);
     const uint16_t *query = shared + warp * 16 * stride<Width>, *gradient = query + own;
     uint16_t *walk = shared + 2 * own;
 
@@ -23,10 +24,12 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
         log_sum[half] = args.log_sums[first + warp * 16 + lane / 4 + half * 8];
         dot[half] = args.dots[first + warp * 16 + lane / 4 + half * 8];
     }
-    fetch_tile<Width, block_rows>(shared, args.q + first * Width);
-    fetch_tile<Width, block_rows>(shared + own, args.dout + first * Width);
-    fetch_tile<Width, backward_step>(walk, keys);
-    fetch_tile<Width, backward_step>(walk + size, values);
+    fetch_tile<Width, block_rows>(shared, rows_of(args, args.q, args.heads, at.sequence, at.head),
+                                  at.row);
+    fetch_tile<Width, block_rows>(
+        shared + own, rows_of(args, args.dout, args.heads, at.sequence, at.head), at.row);
+    fetch_tile<Width, backward_step>(walk, keys, 0);
+    fetch_tile<Width, backward_step>(walk + size, values, 0);
 
     float dq[Width / 8][4] = {};
     const unsigned tiles = (unsigned)((at.row + block_rows) / backward_step);
@@ -35,9 +38,8 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
         wait_for_tiles();
         if (tile + 1 < tiles) {
             uint16_t *next = walk + (tile + 1) % 2 * 2 * size;
-            fetch_tile<Width, backward_step>(next, keys + (tile + 1) * backward_step * Width);
-            fetch_tile<Width, backward_step>(next + size,
-                                             values + (tile + 1) * backward_step * Width);
+            fetch_tile<Width, backward_step>(next, keys, (tile + 1) * backward_step);
+            fetch_tile<Width, backward_step>(next + size, values, (tile + 1) * backward_step);
         }
         float shares[backward_step / 8][4], grads[backward_step / 8][4];
         score_tiles<Width, backward_step>(shares, query, key_tile);
@@ -55,31 +57,31 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
         add_weighted<Width, backward_step>(dq, grads, key_tile);
     }
     const float factor[2] = {args.scale, args.scale};
-    size_t across = args.heads * args.head_dim;
-    store_rows<Width>(dq, factor, at.row + warp * 16, args.length, args.head_dim, across,
-                      args.dq + at.sequence * args.length * across + at.head * args.head_dim);
+    store_head<Width>(args, dq, factor, at, args.heads, args.dq, args.half_grads);
 }
 
 /* Queries' side of a walk over a key head's query heads. */
 struct query_walk {
-    uint16_t *tiles;  /* twice: queries, gradients of outputs */
-    float *log_sums;  /* twice: log sums, dots */
-    unsigned a_head;  /* steps */
-    size_t first_row; /* of the first step of a head */
+    uint16_t *tiles;                  /* twice: queries, gradients of outputs */
+    float *log_sums;                  /* twice: log sums, dots */
+    unsigned a_head;                  /* steps */
+    size_t sequence, head, first_row; /* of the first step; rows of every head */
 };
 
 template <unsigned Width>
-static __device__ void fetch_queries(const half_args &args, const query_walk &walk,
-                                     size_t first_head, unsigned step) {
+static __device__ void fetch_queries(const half_args &args, const query_walk &walk, unsigned step) {
     constexpr unsigned size = tile_size<Width, backward_step>;
-    size_t row = (first_head + step / walk.a_head) * args.padded + walk.first_row +
-                 step % walk.a_head * backward_step;
+    size_t head = walk.head + step / walk.a_head;
+    size_t row = walk.first_row + step % walk.a_head * backward_step;
+    size_t number = (walk.sequence * args.heads + head) * args.padded + row;
     uint16_t *tile = walk.tiles + step % 2 * 2 * size;
     float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
-    fetch_tile<Width, backward_step>(tile, args.q + row * Width);
-    fetch_tile<Width, backward_step>(tile + size, args.dout + row * Width);
-    fetch_floats<backward_step>(numbers, args.log_sums + row);
-    fetch_floats<backward_step>(numbers + backward_step, args.dots + row);
+    fetch_tile<Width, backward_step>(tile, rows_of(args, args.q, args.heads, walk.sequence, head),
+                                     row);
+    fetch_tile<Width, backward_step>(
+        tile + size, rows_of(args, args.dout, args.heads, walk.sequence, head), row);
+    fetch_floats<backward_step>(numbers, args.log_sums + number);
+    fetch_floats<backward_step>(numbers + backward_step, args.dots + number);
 }
 
 /* From scores and products of gradients, both [16 keys, queries], to shares and score gradients. */
@@ -107,24 +109,23 @@ static __global__ void __launch_bounds__(threads, 2) keys_kernel(half_args args)
     const size_t key_heads = args.heads / args.shared_by;
     const block_place at = place_of(key_heads, false);
     const unsigned warp = threadIdx.x / 32;
-    size_t key_head = at.sequence * key_heads + at.head;
-    size_t first_head = at.sequence * args.heads + at.head * args.shared_by;
     const uint16_t *key = shared + warp * 16 * stride<Width>, *value = key + own;
-    query_walk walk = {shared + 2 * own, nullptr, 0, at.row};
+    query_walk walk = {shared + 2 * own, nullptr, 0, at.sequence, at.head * args.shared_by, at.row};
     walk.log_sums = reinterpret_cast<float *>(walk.tiles + 4 * size);
     walk.a_head = (unsigned)((args.padded - at.row) / backward_step);
 
-    size_t first = key_head * args.padded + at.row;
-    fetch_tile<Width, block_rows>(shared, args.k + first * Width);
-    fetch_tile<Width, block_rows>(shared + own, args.v + first * Width);
-    fetch_queries<Width>(args, walk, first_head, 0);
+    fetch_tile<Width, block_rows>(shared, rows_of(args, args.k, key_heads, at.sequence, at.head),
+                                  at.row);
+    fetch_tile<Width, block_rows>(shared + own,
+                                  rows_of(args, args.v, key_heads, at.sequence, at.head), at.row);
+    fetch_queries<Width>(args, walk, 0);
     float dk[Width / 8][4] = {}, dv[Width / 8][4] = {};
     const unsigned steps = walk.a_head * (unsigned)args.shared_by;
     for (unsigned step = 0; step < steps; step++) {
         const uint16_t *tile = walk.tiles + step % 2 * 2 * size;
         const float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
         wait_for_tiles();
-        if (step + 1 < steps) fetch_queries<Width>(args, walk, first_head, step + 1);
+        if (step + 1 < steps) fetch_queries<Width>(args, walk, step + 1);
         float shares[backward_step / 8][4], grads[backward_step / 8][4];
         score_tiles<Width, backward_step>(shares, key, tile);
         score_tiles<Width, backward_step>(grads, value, tile + size);
@@ -134,12 +135,8 @@ static __global__ void __launch_bounds__(threads, 2) keys_kernel(half_args args)
         add_weighted<Width, backward_step>(dk, grads, tile);
     }
     const float scale[2] = {args.scale, args.scale}, one[2] = {1, 1};
-    size_t across = key_heads * args.head_dim;
-    size_t corner = at.sequence * args.length * across + at.head * args.head_dim;
-    store_rows<Width>(dk, scale, at.row + warp * 16, args.length, args.head_dim, across,
-                      args.dk + corner);
-    store_rows<Width>(dv, one, at.row + warp * 16, args.length, args.head_dim, across,
-                      args.dv + corner);
+    store_head<Width>(args, dk, scale, at, key_heads, args.dk, args.half_grads);
+    store_head<Width>(args, dv, one, at, key_heads, args.dv, args.half_grads);
 }
 
 static __device__ float number_of(float value) {
@@ -152,9 +149,8 @@ static __device__ float number_of(__nv_bfloat16 value) {
 
 /* log_sums and dots of each query, a warp a query. */
 template <class Number>
-static __global__ void prepare_kernel(half_args args, const float *dout, const Number *out,
-                                      const float *log_sums, size_t queries, float *padded_sums,
-                                      float *padded_dots) {
+static __global__ void prepare_kernel(half_args args, const Number *out, const float *log_sums,
+                                      size_t queries, float *padded_sums, float *padded_dots) {
     size_t at = cuda_first() / 32, lane = threadIdx.x % 32;
     if (at >= queries) return;
     size_t row = at % args.padded, head = at / args.padded;
@@ -163,7 +159,8 @@ static __global__ void prepare_kernel(half_args args, const float *dout, const N
         size_t start = ((head / args.heads * args.length + row) * args.heads + head % args.heads) *
                        args.head_dim;
         for (size_t i = lane; i < args.head_dim; i += 32)
-            dot = fmaf(dout[start + i], number_of(out[start + i]), dot);
+            dot = fmaf(__uint_as_float((uint32_t)args.dout[start + i] << 16),
+                       number_of(out[start + i]), dot);
         sum = log_sums[head * args.length + row] * log2_e;
     }
     dot = cuda_warp_sum(dot);
@@ -195,11 +192,11 @@ aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention
                                    aq_tensor *dv) {
     const cuda_state *state = cuda_state_of(dout);
     half_args args = args_of(shape);
-    half_copies copies(state);
+    half_operands room(state);
     cuda_scratch numbers(state);
     AQ_TRY(check_grid(shape, &args));
-    AQ_TRY(make_copies(state, shape, &args, cuda_floats(tape->q), cuda_floats(tape->k),
-                       cuda_floats(tape->v), cuda_floats(dout), &copies));
+    AQ_TRY(take_operands(state, tape->q, tape->k, tape->v, &room, &args));
+    AQ_TRY(cuda_half_operand(state, dout, &room.dout, &args.dout));
     size_t queries = shape->sequences * shape->heads * args.padded;
     float *padded_sums;
     AQ_TRY(numbers.take(2 * queries, &padded_sums));
@@ -207,18 +204,19 @@ aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention
     AQ_REQUIRE(blocks <= 0x7fffffff, AQ_UNSUPPORTED, "attention over %zu queries at once", queries);
     if (tape->out->dtype == AQ_BF16)
         prepare_kernel<<<(unsigned)blocks, cuda_threads, 0, state->stream>>>(
-            args, cuda_floats(dout), cuda_halves(tape->out), cuda_floats(tape->log_sums), queries,
-            padded_sums, padded_sums + queries);
+            args, cuda_halves(tape->out), cuda_floats(tape->log_sums), queries, padded_sums,
+            padded_sums + queries);
     else
         prepare_kernel<<<(unsigned)blocks, cuda_threads, 0, state->stream>>>(
-            args, cuda_floats(dout), cuda_floats(tape->out), cuda_floats(tape->log_sums), queries,
-            padded_sums, padded_sums + queries);
+            args, cuda_floats(tape->out), cuda_floats(tape->log_sums), queries, padded_sums,
+            padded_sums + queries);
     CUDA_TRY(cudaGetLastError());
     args.log_sums = padded_sums;
     args.dots = padded_sums + queries;
-    args.dq = cuda_floats(dq);
-    args.dk = cuda_floats(dk);
-    args.dv = cuda_floats(dv);
+    args.dq = dq->data;
+    args.dk = dk->data;
+    args.dv = dv->data;
+    args.half_grads = dq->dtype == AQ_BF16;
     return width_of(shape) == 64 ? run_backward<64>(state, shape, &args)
                                  : run_backward<128>(state, shape, &args);
 }

@@ -99,54 +99,94 @@ aq_status cuda_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const 
         cuda_floats(dweight));
 }
 
+/* What is rotated: pairs of numbers half a head apart. */
+template <class Number> struct rotation {
+    const float *cosines, *sines;
+    Number *values;
+    size_t length, heads, half;
+    float sign;
+};
+
+template <unsigned Count, class Number>
+static aq_status rotate_all(const cuda_state *state, size_t pairs, const rotation<Number> &at) {
+    return cuda_each(state, pairs / Count, [=] __device__(size_t index) {
+        size_t i = index * Count % at.half, head = index * Count / at.half;
+        size_t angle = head / at.heads % at.length * at.half + i;
+        Number *low = at.values + head * 2 * at.half + i, *high = low + at.half;
+        float c[Count], s[Count], a[Count], b[Count];
+        cuda_load(c, at.cosines + angle);
+        cuda_load(s, at.sines + angle);
+        cuda_load(a, low);
+        cuda_load(b, high);
+        for (unsigned k = 0; k < Count; k++) {
+            float turned = a[k] * c[k] - b[k] * at.sign * s[k];
+            b[k] = b[k] * c[k] + a[k] * at.sign * s[k];
+            a[k] = turned;
+        }
+        cuda_save(a, low);
+        cuda_save(b, high);
+    });
+}
+
+template <class Number>
+static aq_status rotate_numbers(const aq_tensor *cosines, const aq_tensor *sines, float sign,
+                                const aq_tensor *x, Number *values) {
+    const rotation<Number> at = {cuda_floats(cosines), cuda_floats(sines), values, x->shape[1],
+                                 x->shape[2],          x->shape[3] / 2,    sign};
+    size_t pairs = aq_tensor_count(x) / 2;
+    return cuda_fours_fit(at.half, at.cosines, at.sines, values)
+               ? rotate_all<4>(cuda_state_of(x), pairs, at)
+               : rotate_all<1>(cuda_state_of(x), pairs, at);
+}
+
 aq_status cuda_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward,
                       aq_tensor *x) {
-    const float *cosine = cuda_floats(cosines), *sine = cuda_floats(sines);
-    float sign = backward ? -1.0f : 1.0f, *values = cuda_floats(x);
-    size_t length = x->shape[1], heads = x->shape[2], half = x->shape[3] / 2;
-    return cuda_each(cuda_state_of(x), aq_tensor_count(x) / 2, [=] __device__(size_t pair) {
-        size_t i = pair % half, head = pair / half, angle = head / heads % length * half + i;
-        float *low = values + head * 2 * half + i, *high = low + half;
-        float c = cosine[angle], s = sign * sine[angle], a = *low, b = *high;
-        *low = a * c - b * s;
-        *high = b * c + a * s;
-    });
+    float sign = backward ? -1.0f : 1.0f;
+    return x->dtype == AQ_BF16 ? rotate_numbers(cosines, sines, sign, x, cuda_halves(x))
+                               : rotate_numbers(cosines, sines, sign, x, cuda_floats(x));
 }
 
 static __device__ inline float sigmoid(float value) {
     return 1 / (1 + expf(-value));
 }
 
-template <unsigned Count, class Number>
-static aq_status gate_into(const aq_tensor *gate, const aq_tensor *up, Number *target) {
-    const float *gates = cuda_floats(gate), *ups = cuda_floats(up);
-    return cuda_each(cuda_state_of(gate), aq_tensor_count(gate) / Count, [=] __device__(size_t i) {
-        float g[Count], u[Count];
-        cuda_load(g, gates + Count * i);
-        cuda_load(u, ups + Count * i);
-        for (unsigned k = 0; k < Count; k++) u[k] *= g[k] * sigmoid(g[k]);
-        cuda_save(u, target + Count * i);
-    });
-}
-
-aq_status cuda_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
-    bool fours = cuda_fours_fit(aq_tensor_count(gate), gate->data, up->data, out->data);
-    if (out->dtype == AQ_BF16)
-        return fours ? gate_into<4>(gate, up, cuda_halves(out))
-                     : gate_into<1>(gate, up, cuda_halves(out));
-    return fours ? gate_into<4>(gate, up, cuda_floats(out))
-                 : gate_into<1>(gate, up, cuda_floats(out));
-}
-
-/* The op's arrays. */
-template <class Number> struct gate_grads {
-    const float *dout, *gate, *up;
-    Number *dgate, *dup;
+/* Of silu_gate and its gradient: all of one type. */
+template <class Number> struct gate_arrays {
+    const Number *gate, *up, *dout;
+    Number *out, *dgate, *dup;
 };
 
 template <unsigned Count, class Number>
+static aq_status gate_all(const cuda_state *state, size_t count, const gate_arrays<Number> &at) {
+    return cuda_each(state, count / Count, [=] __device__(size_t i) {
+        float g[Count], u[Count];
+        cuda_load(g, at.gate + Count * i);
+        cuda_load(u, at.up + Count * i);
+        for (unsigned k = 0; k < Count; k++) u[k] *= g[k] * sigmoid(g[k]);
+        cuda_save(u, at.out + Count * i);
+    });
+}
+
+template <class Number>
+static aq_status gate_numbers(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
+    gate_arrays<Number> at = {};
+    at.gate = static_cast<const Number *>(gate->data);
+    at.up = static_cast<const Number *>(up->data);
+    at.out = static_cast<Number *>(out->data);
+    const cuda_state *state = cuda_state_of(gate);
+    size_t count = aq_tensor_count(gate);
+    return cuda_fours_fit(count, at.gate, at.up, at.out) ? gate_all<4>(state, count, at)
+                                                         : gate_all<1>(state, count, at);
+}
+
+aq_status cuda_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
+    return gate->dtype == AQ_BF16 ? gate_numbers<__nv_bfloat16>(gate, up, out)
+                                  : gate_numbers<float>(gate, up, out);
+}
+
+template <unsigned Count, class Number>
 static aq_status differentiate_gate(const cuda_state *state, size_t count,
-                                    const gate_grads<Number> &at) {
+                                    const gate_arrays<Number> &at) {
     return cuda_each(state, count / Count, [=] __device__(size_t i) {
         float g[Count], u[Count], d[Count];
         cuda_load(g, at.gate + Count * i);
@@ -163,23 +203,27 @@ static aq_status differentiate_gate(const cuda_state *state, size_t count,
 }
 
 template <class Number>
-static aq_status gate_grad_into(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
-                                Number *dgate, Number *dup) {
-    const cuda_state *state = cuda_state_of(gate);
-    const gate_grads<Number> at = {cuda_floats(dout), cuda_floats(gate), cuda_floats(up), dgate,
-                                   dup};
-    size_t count = aq_tensor_count(gate);
+static aq_status differentiate_numbers(const cuda_state *state, size_t count,
+                                       const gate_arrays<Number> &at) {
     bool fours =
-        cuda_fours_fit(count, at.dout, at.gate, at.up) && cuda_fours_fit(count, dgate, dup);
+        cuda_fours_fit(count, at.dout, at.gate, at.up) && cuda_fours_fit(count, at.dgate, at.dup);
     return fours ? differentiate_gate<4>(state, count, at)
                  : differentiate_gate<1>(state, count, at);
 }
 
 aq_status cuda_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
                               aq_tensor *dgate, aq_tensor *dup) {
-    return dgate->dtype == AQ_BF16
-               ? gate_grad_into(dout, gate, up, cuda_halves(dgate), cuda_halves(dup))
-               : gate_grad_into(dout, gate, up, cuda_floats(dgate), cuda_floats(dup));
+    const cuda_state *state = cuda_state_of(gate);
+    size_t count = aq_tensor_count(gate);
+    if (gate->dtype == AQ_BF16) {
+        const gate_arrays<__nv_bfloat16> at = {cuda_halves(gate),  cuda_halves(up),
+                                               cuda_halves(dout),  nullptr,
+                                               cuda_halves(dgate), cuda_halves(dup)};
+        return differentiate_numbers(state, count, at);
+    }
+    const gate_arrays<float> at = {cuda_floats(gate), cuda_floats(up),    cuda_floats(dout),
+                                   nullptr,           cuda_floats(dgate), cuda_floats(dup)};
+    return differentiate_numbers(state, count, at);
 }
 
 /* One block a token: its largest logit first, so that no exponential overflows. */

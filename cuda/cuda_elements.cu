@@ -124,12 +124,17 @@ aq_status cuda_count_nonfinite(const aq_tensor *x, aq_tensor *count) {
     }
 }
 
-aq_status cuda_bias_add(const aq_tensor *bias, aq_tensor *x) {
-    const float *added = cuda_floats(bias);
-    float *target = cuda_floats(x);
+template <class Number>
+static aq_status add_bias(const float *added, const aq_tensor *x, Number *target) {
     size_t columns = x->shape[1];
-    return cuda_each(cuda_state_of(x), aq_tensor_count(x),
-                     [=] __device__(size_t i) { target[i] += added[i % columns]; });
+    return cuda_each(cuda_state_of(x), aq_tensor_count(x), [=] __device__(size_t i) {
+        cuda_store((float)widened(target[i]) + added[i % columns], &target[i]);
+    });
+}
+
+aq_status cuda_bias_add(const aq_tensor *bias, aq_tensor *x) {
+    return x->dtype == AQ_BF16 ? add_bias(cuda_floats(bias), x, cuda_halves(x))
+                               : add_bias(cuda_floats(bias), x, cuda_floats(x));
 }
 
 template <class Number>

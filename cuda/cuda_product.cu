@@ -1,4 +1,4 @@
-#include "mma.h"
+#include "fours.h"
 
 #include <climits>
 
@@ -45,31 +45,20 @@ aq_status cuda_round_all(const cuda_state *state, const float *values, size_t co
     });
 }
 
-/* *operand: x's numbers in bfloat16, a copy in `room` if they are float32. */
-static aq_status half_operand(const cuda_state *state, const aq_tensor *x, cuda_scratch *room,
-                              const void **operand) {
-    uint16_t *rounded;
-    *operand = x->data;
-    if (x->dtype == AQ_BF16) return AQ_OK;
-    AQ_TRY(room->take(aq_tensor_count(x), &rounded));
-    *operand = rounded;
-    return cuda_round_all(state, cuda_floats(x), aq_tensor_count(x), rounded);
-}
-
 static aq_status half_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how,
                              aq_tensor *c) {
     const cuda_state *state = cuda_state_of(c);
     const cublasOperation_t first = how->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t second = how->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     cuda_scratch room_a(state), room_b(state);
-    const void *left, *right;
-    AQ_TRY(half_operand(state, a, &room_a, &left));
-    AQ_TRY(half_operand(state, b, &room_b, &right));
+    const uint16_t *left, *right;
+    AQ_TRY(cuda_half_operand(state, a, &room_a, &left));
+    AQ_TRY(cuda_half_operand(state, b, &room_b, &right));
     CUBLAS_TRY(cublasGemmEx(state->blas, first, second, (int)c->shape[1], (int)c->shape[0],
                             (int)a->shape[how->transpose_a ? 0 : 1], &how->alpha, right,
                             CUDA_R_16BF, (int)b->shape[1], left, CUDA_R_16BF, (int)a->shape[1],
-                            &how->beta, cuda_floats(c), CUDA_R_32F, (int)c->shape[1],
-                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                            &how->beta, c->data, c->dtype == AQ_BF16 ? CUDA_R_16BF : CUDA_R_32F,
+                            (int)c->shape[1], CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     return AQ_OK;
 }
 

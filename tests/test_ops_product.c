@@ -68,6 +68,31 @@ static void half_products_keep_two_digits(void) {
     check_product(1, 1, 1, (aq_product){.alpha = 1.0f, .precision = AQ_HALF}, 1e-2);
 }
 
+static aq_tensor rounded(const aq_tensor *x) {
+    aq_tensor y;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_BF16, AQ_DIMS(x->shape[0], x->shape[1]), &y));
+    AQ_CHECK(aq_convert(x, 1, &y));
+    return y;
+}
+
+/* BF16 operands are what float32 ones are rounded to; a BF16 result is the float32 one rounded. */
+static void half_products_take_and_give_halves(void) {
+    if (!aq_backend_halves(aq_test_backend())) return;
+    const aq_product how = {.transpose_b = true, .alpha = 1, .precision = AQ_HALF};
+    aq_tensor a = aq_test_normal(AQ_DIMS(33, 72), 1), b = aq_test_normal(AQ_DIMS(40, 72), 2);
+    aq_tensor c = aq_test_normal(AQ_DIMS(33, 40), 3), d = aq_test_normal(AQ_DIMS(33, 40), 4);
+    aq_tensor half_a = rounded(&a), half_b = rounded(&b), half_c = rounded(&c);
+    AQ_CHECK(aq_matmul(&a, &b, &how, &c));
+    AQ_CHECK(aq_matmul(&half_a, &half_b, &how, &d));
+    double *expected = reference_values(&c);
+    CU_ASSERT_EQUAL(reference_distance(&d, expected), 0.0);
+    AQ_CHECK(aq_matmul(&half_a, &b, &how, &half_c));
+    AQ_CHECK(aq_convert(&half_c, 1, &d));
+    reference_check(&d, expected, 4e-3);
+    aq_tensor *const all[] = {&a, &b, &c, &d, &half_a, &half_b, &half_c};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) aq_tensor_free(all[i]);
+}
+
 static void a_product_with_beta_zero_does_not_read_c(void) {
     const float ones[6] = {1, 1, 1, 1, 1, 1}, garbage[4] = {NAN, NAN, INFINITY, NAN};
     aq_tensor a = aq_test_tensor(AQ_F32, AQ_DIMS(2, 3), ones);
@@ -199,6 +224,7 @@ int main(int argc, char **argv) {
     static const aq_case cases[] = {AQ_CASE(products_match_a_loop_in_every_layout),
                                     AQ_CASE(fast_products_keep_three_digits),
                                     AQ_CASE(half_products_keep_two_digits),
+                                    AQ_CASE(half_products_take_and_give_halves),
                                     AQ_CASE(a_product_with_beta_zero_does_not_read_c),
                                     AQ_CASE(a_product_works_on_views_of_rows),
                                     AQ_CASE(gram_sums_match_a_loop_and_add_up),

@@ -64,10 +64,9 @@ void aq_block_set_halves(aq_block *block, bool halves) {
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) block->weights[l].dtype = halves ? AQ_BF16 : AQ_F32;
 }
 
-/* Attention takes heads up to that width in bfloat16. */
 bool aq_block_can_halve(const aq_block *block) {
-    return block->precision == AQ_HALF && aq_backend_halves(block->norms[0].home) &&
-           block->shape->head_dim <= 128;
+    const aq_attention attention = aq_block_attention(block, 1, 1);
+    return aq_attention_halves(block->norms[0].home, &attention);
 }
 
 bool aq_block_halves(const aq_block *block) {
@@ -77,7 +76,10 @@ bool aq_block_halves(const aq_block *block) {
 aq_status aq_block_cut_tape(const aq_block *block, const aq_tape *tape, size_t sequences,
                             size_t length, aq_tape *pass) {
     AQ_TRY(aq_tape_cut(tape, block->shape, sequences, length, pass));
+    aq_tensor *const products[] = {&pass->q, &pass->k, &pass->v, &pass->gate, &pass->up};
     for (int t = 0; t < AQ_TAP_COUNT; t++) pass->taps[t].dtype = block->weights[0].dtype;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        products[i]->dtype = block->weights[0].dtype;
     return AQ_OK;
 }
 

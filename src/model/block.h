@@ -32,7 +32,8 @@ void aq_block_set_halves(aq_block *block, bool halves);
 bool aq_block_halves(const aq_block *block);
 bool aq_block_can_halve(const aq_block *block);
 
-/* The views of a tape that the block's passes use: taps in the weights' type. */
+/* The views of a tape that the block's passes use: what products read and write, but for the sums
+ * x2 and y, in the weights' type. */
 aq_status aq_block_cut_tape(const aq_block *block, const aq_tape *tape, size_t sequences,
                             size_t length, aq_tape *pass);
 

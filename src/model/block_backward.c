@@ -40,43 +40,32 @@ typedef struct backward {
     aq_attention attention;
     aq_tape pass;
     aq_block_grad *grad;
-    aq_tensor dgated, dh, dattention, dq, dk, dv;
-    aq_tensor halves[2]; /* BF16 rows of the widest gradient; empty where products read F32 */
+    aq_tensor dgated, dattention, dq, dk, dv; /* in the weights' type, */
+    aq_tensor dh;                             /* F32 */
+    aq_tensor spare;                          /* BF16 [T, hidden], or empty with F32 weights */
 } backward;
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
+/* The start of one of the tape's buffers for a gradient that products read or write. */
+static aq_tensor product_buffer(const backward *back, const aq_tensor *buffer, size_t width) {
+    aq_tensor view = aq_tape_buffer(buffer, back->pass.x.shape[0], width);
+    view.dtype = back->block->weights[0].dtype;
+    return view;
 }
 
-static aq_status make_halves(backward *back, size_t tokens) {
-    const aq_model_shape *shape = back->block->shape;
-    size_t width = larger(larger(shape->hidden, shape->ffn), shape->heads * shape->head_dim);
-    if (!aq_block_halves(back->block)) return AQ_OK;
-    for (int i = 0; i < 2; i++)
-        AQ_TRY(
-            aq_tensor_new(back->pass.x.home, AQ_BF16, AQ_DIMS(tokens * width), &back->halves[i]));
-    return AQ_OK;
+/* The attention's input is BF16 [T, hidden] in a buffer for F32: what is behind it. */
+static aq_tensor spare_half(const backward *back, const aq_tensor *buffer) {
+    size_t tokens = back->pass.x.shape[0], hidden = back->pass.x.shape[1];
+    aq_tensor all = aq_tape_buffer(buffer, tokens, hidden);
+    all.dtype = AQ_BF16;
+    all.shape[0] *= 2;
+    return aq_tensor_rows(&all, tokens, tokens);
 }
 
-static void free_halves(backward *back) {
-    for (int i = 0; i < 2; i++) aq_tensor_free(&back->halves[i]);
-}
-
-/* Where a gradient of dy's shape is to lie for products: in dy itself, or in BF16 until `place` is
- * taken again. */
-static void product_place(const backward *back, const aq_tensor *dy, int place,
-                          aq_tensor *operand) {
-    *operand = *dy;
+/* The gradient dy [T, hidden] as products read it: itself, or a copy in BF16. */
+static aq_status product_operand(backward *back, const aq_tensor *dy, aq_tensor *operand) {
+    *operand = back->spare.data ? back->spare : *dy;
     operand->owned = false;
-    if (back->halves[place].data)
-        *operand = aq_tape_buffer(&back->halves[place], dy->shape[0], dy->shape[1]);
-}
-
-/* dy brought there. */
-static aq_status product_operand(const backward *back, const aq_tensor *dy, int place,
-                                 aq_tensor *operand) {
-    product_place(back, dy, place, operand);
-    return operand->data == dy->data ? AQ_OK : aq_convert(dy, 1, operand);
+    return back->spare.data ? aq_convert(dy, 1, operand) : AQ_OK;
 }
 
 /* Adds the gradients by the linear's weight and bias: dy' x with x the linear's tap; `operand` is
@@ -107,17 +96,15 @@ static aq_status add_norm_grad(const backward *back, aq_norm_kind norm, const aq
 /* From the gradient by y to that by x2, in place. */
 static aq_status mlp_backward(backward *back, aq_tensor *dy) {
     aq_tape *pass = &back->pass;
-    aq_tensor out, gate, up;
-    AQ_TRY(product_operand(back, dy, 0, &out));
+    aq_tensor out;
+    AQ_TRY(product_operand(back, dy, &out));
     AQ_TRY(add_parameter_grad(back, AQ_LINEAR_DOWN, &out, dy));
     AQ_TRY(input_grad(back, AQ_LINEAR_DOWN, &out, 0, &back->dgated));
-    product_place(back, &pass->gate, 0, &gate);
-    product_place(back, &pass->up, 1, &up);
-    AQ_TRY(aq_silu_gate_grad(&back->dgated, &pass->gate, &pass->up, &gate, &up));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_GATE, &gate, &gate));
-    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_UP, &up, &up));
-    AQ_TRY(input_grad(back, AQ_LINEAR_GATE, &gate, 0, &back->dh));
-    AQ_TRY(input_grad(back, AQ_LINEAR_UP, &up, 1, &back->dh));
+    AQ_TRY(aq_silu_gate_grad(&back->dgated, &pass->gate, &pass->up, &pass->gate, &pass->up));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_GATE, &pass->gate, &pass->gate));
+    AQ_TRY(add_parameter_grad(back, AQ_LINEAR_UP, &pass->up, &pass->up));
+    AQ_TRY(input_grad(back, AQ_LINEAR_GATE, &pass->gate, 0, &back->dh));
+    AQ_TRY(input_grad(back, AQ_LINEAR_UP, &pass->up, 1, &back->dh));
     return add_norm_grad(back, AQ_NORM_MLP, &pass->x2, &back->dh, dy);
 }
 
@@ -147,16 +134,14 @@ static aq_status heads_backward(backward *back) {
  */
 static aq_status head_linear_backward(const backward *back, aq_linear_kind linear,
                                       const aq_tensor *dy, float beta, aq_tensor *dh) {
-    aq_tensor operand;
-    AQ_TRY(product_operand(back, dy, 0, &operand));
-    AQ_TRY(add_parameter_grad(back, linear, &operand, dy));
-    return input_grad(back, linear, &operand, beta, dh);
+    AQ_TRY(add_parameter_grad(back, linear, dy, dy));
+    return input_grad(back, linear, dy, beta, dh);
 }
 
 /* From the gradient by x2 to that by x, in place. */
 static aq_status attention_backward(backward *back, aq_tensor *dy) {
     aq_tensor out;
-    AQ_TRY(product_operand(back, dy, 0, &out));
+    AQ_TRY(product_operand(back, dy, &out));
     AQ_TRY(add_parameter_grad(back, AQ_LINEAR_O, &out, dy));
     AQ_TRY(input_grad(back, AQ_LINEAR_O, &out, 0, &back->dattention));
     AQ_TRY(heads_backward(back));
@@ -169,16 +154,17 @@ static aq_status attention_backward(backward *back, aq_tensor *dy) {
 static aq_status run_backward(backward *back, aq_tape *tape, aq_tensor *dy) {
     const aq_model_shape *shape = back->block->shape;
     size_t tokens = back->pass.x.shape[0], q = back->pass.q.shape[1], kv = back->pass.k.shape[1];
-    back->dgated = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_OUT], tokens, shape->ffn);
+    back->dgated = product_buffer(back, &tape->taps[AQ_TAP_MLP_OUT], shape->ffn);
     back->dh = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_IN], tokens, shape->hidden);
-    AQ_TRY(make_halves(back, tokens));
+    if (aq_block_halves(back->block))
+        back->spare = spare_half(back, &tape->taps[AQ_TAP_ATTENTION_IN]);
     AQ_TRY(mlp_backward(back, dy));
     /* The MLP's part of the tape is used up; its buffers take the gradients of the heads, and x2's
      * that by the attention's input. */
-    back->dattention = aq_tape_buffer(&tape->gate, tokens, q);
-    back->dq = aq_tape_buffer(&tape->up, tokens, q);
-    back->dk = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_IN], tokens, kv);
-    back->dv = aq_tape_buffer(&tape->taps[AQ_TAP_MLP_OUT], tokens, kv);
+    back->dattention = product_buffer(back, &tape->gate, q);
+    back->dq = product_buffer(back, &tape->up, q);
+    back->dk = product_buffer(back, &tape->taps[AQ_TAP_MLP_IN], kv);
+    back->dv = product_buffer(back, &tape->taps[AQ_TAP_MLP_OUT], kv);
     back->dh = aq_tape_buffer(&tape->x2, tokens, shape->hidden);
     return attention_backward(back, dy);
 }
@@ -188,7 +174,5 @@ aq_status aq_block_backward(const aq_block *block, size_t sequences, size_t leng
     backward back = {
         .block = block, .attention = aq_block_attention(block, sequences, length), .grad = grad};
     AQ_TRY(aq_block_cut_tape(block, tape, sequences, length, &back.pass));
-    aq_status status = run_backward(&back, tape, dy);
-    free_halves(&back);
-    return status;
+    return run_backward(&back, tape, dy);
 }

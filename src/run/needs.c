@@ -69,28 +69,27 @@ static size_t tile_bytes(const sizes *of) {
     return one * least(larger(TILE_BYTES / one, 1), of->tokens / length);
 }
 
-/* Copies in bfloat16, and the queries' two sums, of attention's backward pass. */
+/* Two sums of every query, filled up to whole tiles. */
 static size_t half_attention_bytes(const sizes *of) {
-    const aq_model_shape *shape = of->shape;
     size_t length = (size_t)of->config->calibration.length;
     size_t rows = of->tokens / length * ((length + HALF_ROWS - 1) / HALF_ROWS * HALF_ROWS);
-    size_t width = shape->head_dim <= 64 ? 64 : 128;
-    return rows * (2 * (shape->heads + shape->kv_heads) * width * sizeof(uint16_t) +
-                   2 * shape->heads * sizeof(float));
+    return rows * 2 * of->shape->heads * sizeof(float);
 }
 
-/* Two of the widest gradients in bfloat16, as the backward pass of a block of BF16 weights has. */
-static size_t half_gradient_bytes(const sizes *of) {
-    const aq_model_shape *shape = of->shape;
-    size_t width = larger(larger(shape->hidden, shape->ffn), shape->heads * shape->head_dim);
-    return 2 * of->tokens * width * sizeof(uint16_t);
-}
-
+/* Of a block with BF16 weights attention's sums alone; else its tiles, or both operands of a
+ * product in bfloat16. */
 static size_t tuning_pass_scratch(const sizes *of) {
-    size_t length = (size_t)of->config->calibration.length;
+    size_t length = (size_t)of->config->calibration.length, operands = 0;
     size_t dots = of->tokens / length * length * of->shape->heads * sizeof(float);
-    bool half = of->config->tuning.precision == AQ_TUNING_HALF && of->shape->head_dim <= 128;
-    return half ? half_gradient_bytes(of) + half_attention_bytes(of) : 2 * tile_bytes(of) + dots;
+    bool half = of->config->tuning.precision == AQ_TUNING_HALF;
+    if (half && of->shape->head_dim <= 128 && of->shape->head_dim % 8 == 0)
+        return half_attention_bytes(of);
+    for (int l = 0; half && l < AQ_LINEAR_COUNT; l++) {
+        const aq_linear_shape *linear = &of->shape->linears[l];
+        size_t x = of->tokens * linear->in, y = of->tokens * linear->out;
+        operands = larger(operands, larger(x + y, larger(x, y) + aq_linear_weights(linear)));
+    }
+    return larger(operands * sizeof(uint16_t), 2 * tile_bytes(of) + dots);
 }
 
 static size_t gram_bytes(const aq_model_shape *shape, aq_tap first) {

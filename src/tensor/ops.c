@@ -139,7 +139,7 @@ done:
 }
 
 aq_status aq_bias_add(const aq_tensor *bias, aq_tensor *x) {
-    AQ_CHECK_OPERANDS("bias_add", {"bias", bias, AQ_F32, "c"}, {"x", x, AQ_F32, "tc"});
+    AQ_CHECK_OPERANDS("bias_add", {"bias", bias, AQ_F32, "c"}, {"x", x, float_or_half(x), "tc"});
     return x->home->ops->bias_add(bias, x);
 }
 
@@ -155,8 +155,9 @@ aq_status aq_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *ho
     bool half = how->precision == AQ_HALF;
     const aq_dtype left = half ? float_or_half(a) : AQ_F32;
     const aq_dtype right = half ? float_or_half(b) : AQ_F32;
+    const aq_dtype result = half ? float_or_half(c) : AQ_F32;
     AQ_CHECK_OPERANDS("matmul", {"a", a, left, how->transpose_a ? "km" : "mk"},
-                      {"b", b, right, how->transpose_b ? "nk" : "kn"}, {"c", c, AQ_F32, "mn"});
+                      {"b", b, right, how->transpose_b ? "nk" : "kn"}, {"c", c, result, "mn"});
     for (int i = 0; i < 2; i++)
         AQ_REQUIRE(a->shape[i] <= INT_MAX && b->shape[i] <= INT_MAX, AQ_SHAPE,
                    "matmul: a is [%zu, %zu], b is [%zu, %zu]: a dimension is past %d", a->shape[0],
@@ -189,8 +190,8 @@ aq_status aq_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq
 }
 
 aq_status aq_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward, aq_tensor *x) {
-    AQ_CHECK_OPERANDS("rotate", {"x", x, AQ_F32, "slhd"}, {"cosines", cosines, AQ_F32, "nf"},
-                      {"sines", sines, AQ_F32, "nf"});
+    AQ_CHECK_OPERANDS("rotate", {"x", x, float_or_half(x), "slhd"},
+                      {"cosines", cosines, AQ_F32, "nf"}, {"sines", sines, AQ_F32, "nf"});
     char table[AQ_SHAPE_TEXT_SIZE], text[AQ_SHAPE_TEXT_SIZE];
     AQ_REQUIRE(2 * cosines->shape[1] == x->shape[3] && cosines->shape[0] >= x->shape[1], AQ_SHAPE,
                "rotate: x is %s, cosines are %s: expected at least [%zu, %zu]",
@@ -212,6 +213,16 @@ static aq_status check_heads(const aq_attention *shape, const char *name, const 
     return AQ_OK;
 }
 
+bool aq_attention_halves(const aq_backend *backend, const aq_attention *shape) {
+    return backend->halves && shape->precision == AQ_HALF && shape->head_dim <= 128 &&
+           shape->head_dim % 8 == 0;
+}
+
+/* The type that an operand of attention must have. */
+static aq_dtype head_type(const aq_attention *shape, const aq_tensor *x) {
+    return x->data && aq_attention_halves(x->home, shape) ? float_or_half(x) : AQ_F32;
+}
+
 static aq_status check_attention(const aq_attention *shape, const aq_attention_tape *tape) {
     AQ_REQUIRE(shape->kv_heads && shape->heads % shape->kv_heads == 0, AQ_SHAPE,
                "causal_attention: %zu key heads do not divide %zu heads", shape->kv_heads,
@@ -220,10 +231,9 @@ static aq_status check_attention(const aq_attention *shape, const aq_attention_t
     AQ_TRY(check_heads(shape, "k", tape->k, shape->kv_heads));
     AQ_TRY(check_heads(shape, "v", tape->v, shape->kv_heads));
     AQ_TRY(check_heads(shape, "out", tape->out, shape->heads));
-    bool half = shape->precision == AQ_HALF && shape->head_dim <= 128;
-    const aq_dtype out = half ? float_or_half(tape->out) : AQ_F32;
-    AQ_CHECK_OPERANDS("causal_attention", {"q", tape->q, AQ_F32, NULL},
-                      {"k", tape->k, AQ_F32, NULL}, {"v", tape->v, AQ_F32, NULL},
+    const aq_dtype inputs = head_type(shape, tape->q), out = head_type(shape, tape->out);
+    AQ_CHECK_OPERANDS("causal_attention", {"q", tape->q, inputs, NULL},
+                      {"k", tape->k, inputs, NULL}, {"v", tape->v, inputs, NULL},
                       {"out", tape->out, out, NULL}, {"log_sums", tape->log_sums, AQ_F32, "shl"});
     const size_t *sums = tape->log_sums->shape;
     AQ_REQUIRE(sums[0] == shape->sequences && sums[1] == shape->heads && sums[2] == shape->length,
@@ -242,27 +252,28 @@ aq_status aq_causal_attention_grad(const aq_attention *shape, const aq_attention
                                    const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
                                    aq_tensor *dv) {
     AQ_TRY(check_attention(shape, tape));
-    AQ_CHECK_OPERANDS("causal_attention_grad", {"q", tape->q, AQ_F32, "tc"},
-                      {"dout", dout, AQ_F32, "tc"}, {"dq", dq, AQ_F32, "tc"},
-                      {"k", tape->k, AQ_F32, "td"}, {"dk", dk, AQ_F32, "td"},
-                      {"dv", dv, AQ_F32, "td"});
+    const aq_dtype dtype = head_type(shape, dout);
+    AQ_CHECK_OPERANDS("causal_attention_grad", {"q", tape->q, tape->q->dtype, "tc"},
+                      {"dout", dout, dtype, "tc"}, {"dq", dq, dtype, "tc"},
+                      {"k", tape->k, tape->k->dtype, "td"}, {"dk", dk, dtype, "td"},
+                      {"dv", dv, dtype, "td"});
     return dq->home->ops->attention_grad(shape, tape, dout, dq, dk, dv);
 }
 
 aq_status aq_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out) {
-    AQ_TRY(aq_counts_check("silu_gate", &(aq_operand){"gate", gate, AQ_F32, NULL},
-                           &(aq_operand){"up", up, AQ_F32, NULL}));
-    AQ_TRY(aq_counts_check("silu_gate", &(aq_operand){"gate", gate, AQ_F32, NULL},
-                           &(aq_operand){"out", out, float_or_half(out), NULL}));
+    const aq_dtype dtype = float_or_half(gate);
+    const aq_operand first = {"gate", gate, dtype, NULL};
+    AQ_TRY(aq_counts_check("silu_gate", &first, &(aq_operand){"up", up, dtype, NULL}));
+    AQ_TRY(aq_counts_check("silu_gate", &first, &(aq_operand){"out", out, dtype, NULL}));
     return gate->home->ops->silu_gate(gate, up, out);
 }
 
 aq_status aq_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
                             aq_tensor *dgate, aq_tensor *dup) {
-    const aq_operand first = {"gate", gate, AQ_F32, NULL};
-    const aq_dtype dtype = float_or_half(dgate);
-    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dout", dout, AQ_F32, NULL}));
-    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"up", up, AQ_F32, NULL}));
+    const aq_dtype dtype = float_or_half(gate);
+    const aq_operand first = {"gate", gate, dtype, NULL};
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dout", dout, dtype, NULL}));
+    AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"up", up, dtype, NULL}));
     AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dgate", dgate, dtype, NULL}));
     AQ_TRY(aq_counts_check("silu_gate_grad", &first, &(aq_operand){"dup", dup, dtype, NULL}));
     return gate->home->ops->silu_gate_grad(dout, gate, up, dgate, dup);

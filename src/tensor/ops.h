@@ -106,7 +106,7 @@ aq_status aq_dot(const aq_tensor *x, const aq_tensor *y, double *result);
 /* *count = how many elements of x (F32, F64, F16, BF16) are NaN or infinite. Waits. */
 aq_status aq_count_nonfinite(const aq_tensor *x, size_t *count);
 
-/* x[t, c] += bias[c]. x [T, C] (in place), bias [C]. */
+/* x[t, c] += bias[c]. x [T, C] (in place), F32 or BF16 (aq_backend_halves); bias [C]. */
 aq_status aq_bias_add(const aq_tensor *bias, aq_tensor *x);
 
 /* dbias[c] += sum_t dx[t, c]. dx F32 or BF16 (aq_backend_halves). */
@@ -128,8 +128,8 @@ typedef struct aq_product {
     aq_precision precision;
 } aq_product;
 
-/* c = alpha op(a) op(b) + beta c. a, b, c have 2 dimensions; a and b each F32 or, with AQ_HALF,
- * BF16 (aq_backend_halves). */
+/* c = alpha op(a) op(b) + beta c. a, b, c have 2 dimensions, each F32 or, with AQ_HALF, BF16
+ * (aq_backend_halves). */
 aq_status aq_matmul(const aq_tensor *a, const aq_tensor *b, const aq_product *how, aq_tensor *c);
 
 /* gram += x' x. x [n, in], gram F64 [in, in], symmetric before and after. Sums of products in
@@ -367,7 +367,8 @@ aq_status aq_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq
 
 /* Rotary position embedding in place (arXiv 2104.09864, halves as in Hugging Face's Llama): for i <
  * D/2 (x_i, x_{i+D/2}) -> (x_i c - x_{i+D/2} s, x_{i+D/2} c + x_i s). x [sequences, length, heads,
- * D]; cosines, sines [at least length, D/2]. `backward` turns the other way. */
+ * D], F32 or BF16 (aq_backend_halves); cosines, sines [at least length, D/2]. `backward` turns the
+ * other way. */
 aq_status aq_rotate(const aq_tensor *cosines, const aq_tensor *sines, bool backward, aq_tensor *x);
 
 typedef struct aq_attention {
@@ -375,11 +376,15 @@ typedef struct aq_attention {
     aq_precision precision;
 } aq_attention;
 
+/* Whether attention works on BF16: with AQ_HALF, aq_backend_halves, and head_dim a multiple of 8 up
+ * to 128. */
+bool aq_attention_halves(const aq_backend *backend, const aq_attention *shape);
+
 /* Causal attention, scale 1 / sqrt(head_dim): query head h reads key head h / (heads / kv_heads).
  * q, out [T, heads * head_dim]; k, v [T, kv_heads * head_dim]; log_sums [sequences, heads, length]:
  * the log of each softmax's denominator, for the backward pass. out, log_sums overwritten. Never
- * stores [heads, length, length] for more sequences than a fixed amount of memory holds; out F32
- * or, with AQ_HALF and head_dim <= 128, BF16 (aq_backend_halves). */
+ * stores [heads, length, length] for more sequences than a fixed amount of memory holds. q, k and v
+ * alike, and out, F32 or, where aq_attention_halves, BF16. */
 aq_status aq_causal_attention(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
                               const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
 
@@ -388,16 +393,16 @@ typedef struct aq_attention_tape {
     const aq_tensor *q, *k, *v, *out, *log_sums;
 } aq_attention_tape;
 
-/* dq, dk, dv overwritten. */
+/* dq, dk, dv overwritten; dout F32 or, where aq_attention_halves, BF16, and they alike. */
 aq_status aq_causal_attention_grad(const aq_attention *shape, const aq_attention_tape *tape,
                                    const aq_tensor *dout, aq_tensor *dq, aq_tensor *dk,
                                    aq_tensor *dv);
 
-/* out = gate * sigmoid(gate) * up, equal counts, overwritten; F32 or BF16 (aq_backend_halves). */
+/* out = gate * sigmoid(gate) * up, equal counts, overwritten. All F32 or all BF16
+ * (aq_backend_halves). */
 aq_status aq_silu_gate(const aq_tensor *gate, const aq_tensor *up, aq_tensor *out);
 
-/* dgate and dup overwritten: both F32, and then they may be gate and up, or both BF16
- * (aq_backend_halves). */
+/* dgate and dup overwritten; they may be gate and up. All F32 or all BF16 (aq_backend_halves). */
 aq_status aq_silu_gate_grad(const aq_tensor *dout, const aq_tensor *gate, const aq_tensor *up,
                             aq_tensor *dgate, aq_tensor *dup);
 

@@ -82,17 +82,19 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t first, cublasOpera
     blas_matrix left = operand(first, a, type_a, m, k, line_a);
     blas_matrix right = operand(second, b, type_b, k, n, line_b);
     blas_matrix result = {c, m, n, line_c, type_c};
-    if (m < 1 || n < 1 || k < 1 || left.line < left.rows || right.line < right.rows || line_c < m ||
-        type_c != CUDA_R_32F)
+    if (m < 1 || n < 1 || k < 1 || left.line < left.rows || right.line < right.rows || line_c < m)
         return CUBLAS_STATUS_INVALID_VALUE;
     check_memory(left, "a");
     check_memory(right, "b");
     check_memory(result, "c");
-    std::vector<float> left_copy, right_copy;
+    std::vector<float> left_copy, right_copy, sums;
+    float *target = const_cast<float *>(floats_of(result, sums));
     cblas_sgemm(CblasColMajor, transposed(first), transposed(second), m, n, k,
                 *static_cast<const float *>(alpha), floats_of(left, left_copy), line_a,
-                floats_of(right, right_copy), line_b, *static_cast<const float *>(beta),
-                static_cast<float *>(c), line_c);
+                floats_of(right, right_copy), line_b, *static_cast<const float *>(beta), target,
+                line_c);
+    for (size_t i = 0; i < sums.size(); i++)
+        if (i % line_c < (size_t)m) static_cast<uint16_t *>(c)[i] = aq_bfloat_from_float(sums[i]);
     return CUBLAS_STATUS_SUCCESS;
 }
 
