@@ -1,4 +1,4 @@
-#include "launch.h"
+#include "fours.h"
 
 #include <cmath>
 #include <cuda_bf16.h>
@@ -65,11 +65,25 @@ static aq_status convert_from(const aq_tensor *source, double factor, aq_tensor 
     }
 }
 
+/* What activations of other blocks become. */
+static aq_status widen_fours(const aq_tensor *source, aq_tensor *target) {
+    const __nv_bfloat16 *from = cuda_halves(source);
+    float *to = cuda_floats(target);
+    return cuda_each(cuda_state_of(source), aq_tensor_count(source) / 4, [=] __device__(size_t i) {
+        float numbers[4];
+        cuda_load(numbers, from + 4 * i);
+        cuda_save(numbers, to + 4 * i);
+    });
+}
+
 aq_status cuda_convert(const aq_tensor *source, double factor, aq_tensor *target) {
     bool aligned = ((size_t)source->data | (size_t)target->data) % 16 == 0;
     if (source->dtype == AQ_F32 && target->dtype == AQ_BF16 && factor == 1 && aligned)
         return cuda_round_all(cuda_state_of(source), cuda_floats(source), aq_tensor_count(source),
                               static_cast<uint16_t *>(target->data));
+    if (source->dtype == AQ_BF16 && target->dtype == AQ_F32 && factor == 1 &&
+        cuda_fours_fit(aq_tensor_count(source), source->data, target->data))
+        return widen_fours(source, target);
     switch (source->dtype) {
     case AQ_F32:
         return convert_from<float>(source, factor, target);
