@@ -94,6 +94,11 @@ aq_status cuda_attention_half_grad(const aq_attention *shape, const aq_attention
 aq_status cuda_transfer_open(cuda_state *state);
 void cuda_transfer_close(cuda_state *state);
 
+/* The forward pass with TF32 operands (cuda_attention_fast.cu), where it fits the shape. */
+bool cuda_attention_fast_fits(const aq_attention *shape);
+aq_status cuda_attention_fast(const aq_attention *shape, const aq_tensor *q, const aq_tensor *k,
+                              const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums);
+
 /* ---- the op table's entries; contracts in tensor/ops.h ---- */
 
 aq_status cuda_upload(aq_backend *backend, void *target, const void *host, size_t bytes);

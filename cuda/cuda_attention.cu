@@ -222,6 +222,7 @@ aq_status cuda_attention(const aq_attention *shape, const aq_tensor *q, const aq
                          const aq_tensor *v, aq_tensor *out, aq_tensor *log_sums) {
     if (aq_attention_halves(q->home, shape))
         return cuda_attention_half(shape, q, k, v, out, log_sums);
+    if (cuda_attention_fast_fits(shape)) return cuda_attention_fast(shape, q, k, v, out, log_sums);
     const cuda_state *state = cuda_state_of(q);
     attention_args args = {};
     args.shape = *shape;

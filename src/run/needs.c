@@ -69,6 +69,12 @@ static size_t tile_bytes(const sizes *of) {
     return one * least(larger(TILE_BYTES / one, 1), of->tokens / length);
 }
 
+/* Of a forward pass in TF32: keys and values rounded to it, or tiles. */
+static size_t fast_attention_bytes(const sizes *of) {
+    size_t dim = of->shape->head_dim, rounded = 2 * of->tokens * of->shape->kv_heads * dim;
+    return dim <= 128 && dim % 4 == 0 ? rounded * sizeof(float) : tile_bytes(of);
+}
+
 /* Two sums of every query, filled up to whole tiles. */
 static size_t half_attention_bytes(const sizes *of) {
     size_t length = (size_t)of->config->calibration.length;
@@ -89,6 +95,7 @@ static size_t tuning_pass_scratch(const sizes *of) {
         size_t x = of->tokens * linear->in, y = of->tokens * linear->out;
         operands = larger(operands, larger(x + y, larger(x, y) + aq_linear_weights(linear)));
     }
+    if (!half) operands = fast_attention_bytes(of) / sizeof(uint16_t);
     return larger(operands * sizeof(uint16_t), 2 * tile_bytes(of) + dots);
 }
 
@@ -116,7 +123,7 @@ static size_t gram_scratch(const sizes *of) {
 }
 
 static size_t forward_bytes(const sizes *of) {
-    size_t scratch = of->layout->cuda ? larger(tile_bytes(of), gram_scratch(of)) : 0;
+    size_t scratch = of->layout->cuda ? larger(fast_attention_bytes(of), gram_scratch(of)) : 0;
     return block_bytes(of) + gram_bytes(of->shape, 0) + pass_bytes(of, 1) + scratch;
 }
 
