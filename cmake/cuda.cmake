@@ -8,6 +8,8 @@ if(NOT AQLM_CUDA STREQUAL "OFF")
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
       set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;90-virtual")
     endif()
+    # Code for a Hopper GPU may use all that it has (cuda/warpgroup.h).
+    list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^90-real$" "90a-real")
     enable_language(CUDA)
     find_package(CUDAToolkit)
     find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})

@@ -9,12 +9,12 @@
 #ifndef AQ_CUDA_ATTENTION_HALF_H
 #define AQ_CUDA_ATTENTION_HALF_H
 
+#include "attention_softmax.h"
 #include "fours.h"
-#include "fragments.h"
+#include "warpgroup.h"
 
 constexpr unsigned warps = 4, threads = 32 * warps;
 constexpr unsigned block_rows = 16 * warps; /* queries or keys that a block owns */
-constexpr float log2_e = 1.44269504f;
 
 struct half_args {
     const uint16_t *q, *k, *v, *dout; /* [T, heads * head_dim], bfloat16 */
@@ -28,8 +28,11 @@ struct half_args {
 
 /* ---- tiles ---- */
 
-template <unsigned Width> constexpr unsigned stride = Width + 8;
-template <unsigned Width, unsigned Rows> constexpr unsigned tile_size = Rows *stride<Width>;
+/* Rows of the walked side's tiles, and of the own side's. */
+constexpr unsigned tile_rows = 64;
+static_assert(tile_rows == block_rows, "both sides have the same tiles");
+
+template <unsigned Width> constexpr unsigned tile_size = tile_rows *Width;
 
 /* One head's rows of one sequence. */
 struct head_rows {
@@ -46,13 +49,13 @@ static __device__ inline head_rows rows_of(const half_args &args, const uint16_t
 }
 
 /* Begins to fill a tile with the rows from `first` on. */
-template <unsigned Width, unsigned Rows>
+template <unsigned Width>
 static __device__ void fetch_tile(uint16_t *tile, const head_rows &rows, size_t first) {
     constexpr unsigned parts = Width / 8;
-    for (unsigned i = threadIdx.x; i < Rows * parts; i += threads) {
+    for (unsigned i = threadIdx.x; i < tile_rows * parts; i += threads) {
         size_t row = first + i / parts;
         unsigned column = i % parts * 8;
-        uint16_t *target = tile + i / parts * stride<Width> + column;
+        uint16_t *target = tile + cuda_tile_place(i / parts, column);
         if (row < rows.length && column < rows.head_dim)
             cuda_copy_ahead(target, rows.data + row * rows.across + column);
         else
@@ -60,76 +63,36 @@ static __device__ void fetch_tile(uint16_t *tile, const head_rows &rows, size_t 
     }
 }
 
-/* Begins to fill `Rows` floats. */
-template <unsigned Rows> static __device__ void fetch_floats(float *target, const float *source) {
-    if (threadIdx.x < Rows / 4) cuda_copy_ahead(target + 4 * threadIdx.x, source + 4 * threadIdx.x);
+/* Begins to fill a tile's rows of floats. */
+static __device__ inline void fetch_floats(float *target, const float *source) {
+    if (threadIdx.x < tile_rows / 4)
+        cuda_copy_ahead(target + 4 * threadIdx.x, source + 4 * threadIdx.x);
 }
 
 static __device__ void wait_for_tiles() {
     cuda_copies_wait();
+    cuda_group_publish();
     __syncthreads();
 }
 
-/* scores [16, Columns] = rows [16, Width] tile [Columns, Width]', rows' pieces in registers. */
-template <unsigned Width, unsigned Columns>
-static __device__ void score(float (&scores)[Columns / 8][4], const uint32_t (&rows)[Width / 16][4],
-                             const uint16_t *tile) {
+/* Begins sums [64, Width] += shares [64, 64] tile [64, Width]; shares rounded to bfloat16. */
+template <unsigned Width>
+static __device__ void begin_weighted(float (&sums)[Width / 8][4],
+                                      const float (&shares)[tile_rows / 8][4],
+                                      const uint16_t *tile) {
+    uint32_t packed[tile_rows / 16][4];
 #pragma unroll
-    for (unsigned j = 0; j < Columns / 8; j++)
-        for (unsigned i = 0; i < 4; i++) scores[j][i] = 0;
+    for (unsigned step = 0; step < tile_rows / 16; step++)
 #pragma unroll
-    for (unsigned step = 0; step < Width / 16; step++)
-#pragma unroll
-        for (unsigned j = 0; j < Columns / 8; j += 2) {
-            uint32_t first[2], second[2];
-            cuda_load_columns(first, second, tile + j * 8 * stride<Width> + step * 16,
-                              stride<Width>);
-            cuda_mma_bf16(scores[j], rows[step], first, scores[j]);
-            cuda_mma_bf16(scores[j + 1], rows[step], second, scores[j + 1]);
-        }
+        for (unsigned i = 0; i < 4; i++)
+            packed[step][i] = cuda_pack_bfloats(shares[2 * step + i / 2][i % 2 * 2],
+                                                shares[2 * step + i / 2][i % 2 * 2 + 1]);
+    cuda_group_begin_add<Width>(sums, packed, tile);
 }
 
-/* The same with the rows' pieces read from their tile. */
-template <unsigned Width, unsigned Columns>
-static __device__ void score_tiles(float (&scores)[Columns / 8][4], const uint16_t *rows,
-                                   const uint16_t *tile) {
-#pragma unroll
-    for (unsigned j = 0; j < Columns / 8; j++)
-        for (unsigned i = 0; i < 4; i++) scores[j][i] = 0;
-#pragma unroll
-    for (unsigned step = 0; step < Width / 16; step++) {
-        uint32_t row[4];
-        cuda_load_rows(row, rows + step * 16, stride<Width>);
-#pragma unroll
-        for (unsigned j = 0; j < Columns / 8; j += 2) {
-            uint32_t first[2], second[2];
-            cuda_load_columns(first, second, tile + j * 8 * stride<Width> + step * 16,
-                              stride<Width>);
-            cuda_mma_bf16(scores[j], row, first, scores[j]);
-            cuda_mma_bf16(scores[j + 1], row, second, scores[j + 1]);
-        }
-    }
-}
-
-/* sums [16, Width] += shares [16, Columns] tile [Columns, Width]; shares rounded to bfloat16. */
-template <unsigned Width, unsigned Columns>
-static __device__ void add_weighted(float (&sums)[Width / 8][4],
-                                    const float (&shares)[Columns / 8][4], const uint16_t *tile) {
-#pragma unroll
-    for (unsigned step = 0; step < Columns / 16; step++) {
-        const float(&low)[4] = shares[2 * step], (&high)[4] = shares[2 * step + 1];
-        const uint32_t row[4] = {
-            cuda_pack_bfloats(low[0], low[1]), cuda_pack_bfloats(low[2], low[3]),
-            cuda_pack_bfloats(high[0], high[1]), cuda_pack_bfloats(high[2], high[3])};
-#pragma unroll
-        for (unsigned j = 0; j < Width / 8; j += 2) {
-            uint32_t first[2], second[2];
-            cuda_load_columns_across(first, second, tile + step * 16 * stride<Width> + j * 8,
-                                     stride<Width>);
-            cuda_mma_bf16(sums[j], row, first, sums[j]);
-            cuda_mma_bf16(sums[j + 1], row, second, sums[j + 1]);
-        }
-    }
+/* The first tile in a block's shared memory, which is 1,024 bytes larger than its tiles. */
+static __device__ inline uint16_t *first_tile(uint16_t *shared) {
+    return shared + (0 - reinterpret_cast<uintptr_t>(shared)) % 1024 / sizeof *shared;
 }
 
 /* Of a [16, ...] sum: rows `row` and row + 8 times their factors, to target's rows of `across`. */

@@ -23,16 +23,16 @@ static __device__ inline float row_sum(float value) {
     return value + __shfl_xor_sync(cuda_whole_warp, value, 2);
 }
 
-/* Hides keys after their query; `ahead`: the warp's first query less the tile's first key. */
+/* Puts `hidden` where a key is after its query; `ahead`: the warp's first query less the tile's
+ * first key. */
 template <unsigned Eights>
-static __device__ void hide_later_keys(float (&scores)[Eights][4], long ahead) {
-    unsigned lane = threadIdx.x % 32;
+static __device__ void hide_later_keys(float (&scores)[Eights][4], int ahead, float hidden) {
+    const int lane = (int)threadIdx.x % 32, query = ahead + lane / 4, key = lane % 4 * 2;
 #pragma unroll
-    for (unsigned j = 0; j < Eights; j++)
+    for (int j = 0; j < (int)Eights; j++)
 #pragma unroll
-        for (unsigned i = 0; i < 4; i++)
-            if ((long)(j * 8 + lane % 4 * 2 + i % 2) > ahead + (long)(lane / 4 + i / 2 * 8))
-                scores[j][i] = -INFINITY;
+        for (int i = 0; i < 4; i++)
+            if (j * 8 + key + i % 2 > query + i / 2 * 8) scores[j][i] = hidden;
 }
 
 /* Scores become exp(scale scores - largest so far), `scale` times log2(e); what was summed before
@@ -51,8 +51,8 @@ static __device__ void soften(float (&scores)[Eights][4], float scale, running_s
         for (unsigned j = 0; j < Eights; j++)
 #pragma unroll
             for (unsigned i = 2 * half; i < 2 * half + 2; i++)
-                sum += scores[j][i] = exp2f(fmaf(scores[j][i], scale, -largest));
-        float shrink = exp2f(state->largest[half] - largest);
+                sum += scores[j][i] = cuda_exp2(fmaf(scores[j][i], scale, -largest));
+        float shrink = cuda_exp2(state->largest[half] - largest);
         state->largest[half] = largest;
         state->sum[half] = state->sum[half] * shrink + sum;
 #pragma unroll

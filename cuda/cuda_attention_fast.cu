@@ -169,7 +169,7 @@ static __global__ void __launch_bounds__(threads, 1) fast_kernel(fast_args args)
         if (ahead + 15 < 0) continue; /* the warp's queries see none of these keys */
         float scores[tile_keys / 8][4];
         score_keys<Width>(scores, query, key_tile);
-        if (ahead < (long)tile_keys - 1) hide_later_keys(scores, ahead);
+        if (ahead < (long)tile_keys - 1) hide_later_keys(scores, (int)ahead, -INFINITY);
         soften(scores, args.scale * log2_e, &state, out);
         add_values<Width>(out, scores, key_tile + size);
     }

@@ -1,13 +1,12 @@
 /* The backward pass of attention with bfloat16 operands: scores are made again from log_sums. */
 #include "attention_half.h"
 
-constexpr unsigned backward_step = 32; /* rows of a tile of the side that is walked over */
-
 /* dq of block_rows queries: a walk over keys. */
 template <unsigned Width>
-static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args args) {
+static __global__ void __launch_bounds__(threads, 2) queries_kernel(half_args args) {
     extern __shared__ __align__(16) uint16_t shared[];
-    constexpr unsigned own = tile_size<Width, block_rows>, size = tile_size<Width, backward_step>;
+    constexpr unsigned size = tile_size<Width>;
+    uint16_t *const own = first_tile(shared), *const walk = own + 2 * size;
     const block_place at = place_of(args.heads, true);
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     size_t head = at.sequence * args.heads + at.head;
@@ -15,8 +14,6 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
     const head_rows keys = rows_of(args, args.k, key_heads, at.sequence, at.head / args.shared_by);
     const head_rows values =
         rows_of(args, args.v, key_heads, at.sequence, at.head / args.shared_by);
-    const uint16_t *query = shared + warp * 16 * stride<Width>, *gradient = query + own;
-    uint16_t *walk = shared + 2 * own;
 
     size_t first = head * args.padded + at.row;
     float log_sum[2], dot[2];
@@ -24,37 +21,36 @@ static __global__ void __launch_bounds__(threads, 3) queries_kernel(half_args ar
         log_sum[half] = args.log_sums[first + warp * 16 + lane / 4 + half * 8];
         dot[half] = args.dots[first + warp * 16 + lane / 4 + half * 8];
     }
-    fetch_tile<Width, block_rows>(shared, rows_of(args, args.q, args.heads, at.sequence, at.head),
-                                  at.row);
-    fetch_tile<Width, block_rows>(
-        shared + own, rows_of(args, args.dout, args.heads, at.sequence, at.head), at.row);
-    fetch_tile<Width, backward_step>(walk, keys, 0);
-    fetch_tile<Width, backward_step>(walk + size, values, 0);
+    fetch_tile<Width>(own, rows_of(args, args.q, args.heads, at.sequence, at.head), at.row);
+    fetch_tile<Width>(own + size, rows_of(args, args.dout, args.heads, at.sequence, at.head),
+                      at.row);
+    fetch_tile<Width>(walk, keys, 0);
+    fetch_tile<Width>(walk + size, values, 0);
 
     float dq[Width / 8][4] = {};
-    const unsigned tiles = (unsigned)((at.row + block_rows) / backward_step);
+    const unsigned tiles = (unsigned)(at.row / tile_rows) + 1;
     for (unsigned tile = 0; tile < tiles; tile++) {
         const uint16_t *key_tile = walk + tile % 2 * 2 * size;
         wait_for_tiles();
         if (tile + 1 < tiles) {
             uint16_t *next = walk + (tile + 1) % 2 * 2 * size;
-            fetch_tile<Width, backward_step>(next, keys, (tile + 1) * backward_step);
-            fetch_tile<Width, backward_step>(next + size, values, (tile + 1) * backward_step);
+            fetch_tile<Width>(next, keys, (tile + 1) * tile_rows);
+            fetch_tile<Width>(next + size, values, (tile + 1) * tile_rows);
         }
-        float shares[backward_step / 8][4], grads[backward_step / 8][4];
-        score_tiles<Width, backward_step>(shares, query, key_tile);
-        score_tiles<Width, backward_step>(grads, gradient, key_tile + size);
-        size_t first_key = (size_t)tile * backward_step,
-               first_query = at.row + warp * 16 + lane / 4;
+        float shares[tile_rows / 8][4], grads[tile_rows / 8][4];
+        cuda_group_begin_scores<Width>(shares, own, key_tile);
+        cuda_group_begin_scores<Width>(grads, own + size, key_tile + size);
+        cuda_group_finish(shares, grads);
 #pragma unroll
-        for (unsigned j = 0; j < backward_step / 8; j++)
+        for (unsigned j = 0; j < tile_rows / 8; j++)
 #pragma unroll
             for (unsigned i = 0; i < 4; i++) {
-                float share = exp2f(fmaf(shares[j][i], args.scale * log2_e, -log_sum[i / 2]));
-                bool seen = first_key + j * 8 + lane % 4 * 2 + i % 2 <= first_query + i / 2 * 8;
-                grads[j][i] = seen ? share * (grads[j][i] - dot[i / 2]) : 0;
+                float share = cuda_exp2(fmaf(shares[j][i], args.scale * log2_e, -log_sum[i / 2]));
+                grads[j][i] = share * (grads[j][i] - dot[i / 2]);
             }
-        add_weighted<Width, backward_step>(dq, grads, key_tile);
+        if (tile + 1 == tiles) hide_later_keys(grads, (int)warp * 16, 0);
+        begin_weighted<Width>(dq, grads, key_tile);
+        cuda_group_finish(dq);
     }
     const float factor[2] = {args.scale, args.scale};
     store_head<Width>(args, dq, factor, at, args.heads, args.dq, args.half_grads);
@@ -70,69 +66,79 @@ struct query_walk {
 
 template <unsigned Width>
 static __device__ void fetch_queries(const half_args &args, const query_walk &walk, unsigned step) {
-    constexpr unsigned size = tile_size<Width, backward_step>;
+    constexpr unsigned size = tile_size<Width>;
     size_t head = walk.head + step / walk.a_head;
-    size_t row = walk.first_row + step % walk.a_head * backward_step;
+    size_t row = walk.first_row + step % walk.a_head * tile_rows;
     size_t number = (walk.sequence * args.heads + head) * args.padded + row;
     uint16_t *tile = walk.tiles + step % 2 * 2 * size;
-    float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
-    fetch_tile<Width, backward_step>(tile, rows_of(args, args.q, args.heads, walk.sequence, head),
-                                     row);
-    fetch_tile<Width, backward_step>(
-        tile + size, rows_of(args, args.dout, args.heads, walk.sequence, head), row);
-    fetch_floats<backward_step>(numbers, args.log_sums + number);
-    fetch_floats<backward_step>(numbers + backward_step, args.dots + number);
+    float *numbers = walk.log_sums + step % 2 * 2 * tile_rows;
+    fetch_tile<Width>(tile, rows_of(args, args.q, args.heads, walk.sequence, head), row);
+    fetch_tile<Width>(tile + size, rows_of(args, args.dout, args.heads, walk.sequence, head), row);
+    fetch_floats(numbers, args.log_sums + number);
+    fetch_floats(numbers + tile_rows, args.dots + number);
 }
 
 /* From scores and products of gradients, both [16 keys, queries], to shares and score gradients. */
-static __device__ void differentiate(float (&shares)[backward_step / 8][4],
-                                     float (&grads)[backward_step / 8][4], const float *numbers,
-                                     float scale, long hidden) {
+static __device__ void differentiate(float (&shares)[tile_rows / 8][4],
+                                     float (&grads)[tile_rows / 8][4], const float *numbers,
+                                     float scale) {
     unsigned lane = threadIdx.x % 32;
 #pragma unroll
-    for (unsigned j = 0; j < backward_step / 8; j++)
+    for (unsigned j = 0; j < tile_rows / 8; j++)
 #pragma unroll
         for (unsigned i = 0; i < 4; i++) {
             unsigned query = j * 8 + lane % 4 * 2 + i % 2;
-            float share = exp2f(fmaf(shares[j][i], scale, -numbers[query]));
-            bool seen = (long)query >= hidden + (long)(lane / 4 + i / 2 * 8);
-            shares[j][i] = seen ? share : 0;
-            grads[j][i] = shares[j][i] * (grads[j][i] - numbers[backward_step + query]);
+            shares[j][i] = cuda_exp2(fmaf(shares[j][i], scale, -numbers[query]));
+            grads[j][i] = shares[j][i] * (grads[j][i] - numbers[tile_rows + query]);
         }
+}
+
+/* Zeros where a query comes before its key; `ahead`: the warp's first key less the tile's first
+ * query. */
+static __device__ void drop_earlier_queries(float (&values)[tile_rows / 8][4], int ahead) {
+    const int lane = (int)threadIdx.x % 32, key = ahead + lane / 4, query = lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < (int)tile_rows / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (j * 8 + query + i % 2 < key + i / 2 * 8) values[j][i] = 0;
 }
 
 /* dk and dv of block_rows keys: a walk over the queries that see them, head by head. */
 template <unsigned Width>
 static __global__ void __launch_bounds__(threads, 2) keys_kernel(half_args args) {
     extern __shared__ __align__(16) uint16_t shared[];
-    constexpr unsigned own = tile_size<Width, block_rows>, size = tile_size<Width, backward_step>;
+    constexpr unsigned size = tile_size<Width>;
+    uint16_t *const own = first_tile(shared);
     const size_t key_heads = args.heads / args.shared_by;
     const block_place at = place_of(key_heads, false);
     const unsigned warp = threadIdx.x / 32;
-    const uint16_t *key = shared + warp * 16 * stride<Width>, *value = key + own;
-    query_walk walk = {shared + 2 * own, nullptr, 0, at.sequence, at.head * args.shared_by, at.row};
+    query_walk walk = {own + 2 * size, nullptr, 0, at.sequence, at.head * args.shared_by, at.row};
     walk.log_sums = reinterpret_cast<float *>(walk.tiles + 4 * size);
-    walk.a_head = (unsigned)((args.padded - at.row) / backward_step);
+    walk.a_head = (unsigned)((args.padded - at.row) / tile_rows);
 
-    fetch_tile<Width, block_rows>(shared, rows_of(args, args.k, key_heads, at.sequence, at.head),
-                                  at.row);
-    fetch_tile<Width, block_rows>(shared + own,
-                                  rows_of(args, args.v, key_heads, at.sequence, at.head), at.row);
+    fetch_tile<Width>(own, rows_of(args, args.k, key_heads, at.sequence, at.head), at.row);
+    fetch_tile<Width>(own + size, rows_of(args, args.v, key_heads, at.sequence, at.head), at.row);
     fetch_queries<Width>(args, walk, 0);
     float dk[Width / 8][4] = {}, dv[Width / 8][4] = {};
     const unsigned steps = walk.a_head * (unsigned)args.shared_by;
     for (unsigned step = 0; step < steps; step++) {
         const uint16_t *tile = walk.tiles + step % 2 * 2 * size;
-        const float *numbers = walk.log_sums + step % 2 * 2 * backward_step;
+        const float *numbers = walk.log_sums + step % 2 * 2 * tile_rows;
         wait_for_tiles();
         if (step + 1 < steps) fetch_queries<Width>(args, walk, step + 1);
-        float shares[backward_step / 8][4], grads[backward_step / 8][4];
-        score_tiles<Width, backward_step>(shares, key, tile);
-        score_tiles<Width, backward_step>(grads, value, tile + size);
-        differentiate(shares, grads, numbers, args.scale * log2_e,
-                      (long)(warp * 16) - (long)(step % walk.a_head * backward_step));
-        add_weighted<Width, backward_step>(dv, shares, tile + size);
-        add_weighted<Width, backward_step>(dk, grads, tile);
+        float shares[tile_rows / 8][4], grads[tile_rows / 8][4];
+        cuda_group_begin_scores<Width>(shares, own, tile);
+        cuda_group_begin_scores<Width>(grads, own + size, tile + size);
+        cuda_group_finish(shares, grads);
+        differentiate(shares, grads, numbers, args.scale * log2_e);
+        if (step % walk.a_head == 0) {
+            drop_earlier_queries(shares, (int)warp * 16);
+            drop_earlier_queries(grads, (int)warp * 16);
+        }
+        begin_weighted<Width>(dv, shares, tile + size);
+        begin_weighted<Width>(dk, grads, tile);
+        cuda_group_finish(dv, dk);
     }
     const float scale[2] = {args.scale, args.scale}, one[2] = {1, 1};
     store_head<Width>(args, dk, scale, at, key_heads, args.dk, args.half_grads);
@@ -173,8 +179,7 @@ template <unsigned Width>
 static aq_status run_backward(const cuda_state *state, const aq_attention *shape,
                               const half_args *args) {
     constexpr unsigned bytes =
-        (2 * tile_size<Width, block_rows> + 4 * tile_size<Width, backward_step>)*sizeof(uint16_t) +
-        4 * backward_step * sizeof(float);
+        6 * tile_size<Width> * sizeof(uint16_t) + 4 * tile_rows * sizeof(float) + 1024;
     CUDA_TRY(cudaFuncSetAttribute(queries_kernel<Width>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     CUDA_TRY(cudaFuncSetAttribute(keys_kernel<Width>, cudaFuncAttributeMaxDynamicSharedMemorySize,

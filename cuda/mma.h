@@ -69,6 +69,13 @@ static __device__ inline int cuda_min_of_three(int a, int b, int c) {
     return __vimin3_s32(a, b, c);
 }
 
+/* 2 to the power of `value`, two last bits apart; 0 below the smallest normal number. */
+static __device__ inline float cuda_exp2(float value) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(value));
+    return power;
+}
+
 /* ---- products ---- */
 
 static __device__ inline void cuda_mma(float (&d)[4], const uint32_t (&a)[2],

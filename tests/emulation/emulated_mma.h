@@ -37,6 +37,10 @@ static inline int cuda_min_of_three(int a, int b, int c) {
     return std::min(a, std::min(b, c));
 }
 
+static inline float cuda_exp2(float value) {
+    return exp2f(value);
+}
+
 /* A lane's pieces: its elements of rows `row` and row + 8 of a and of column `row` of b, in any
  * order of k that is the same for both. */
 struct emulated_pieces {
