@@ -145,8 +145,7 @@ aq_status cuda_scales_step(const aq_tensor *slopes, const aq_tensor *curvatures,
 aq_status cuda_gradient_rescale(const aq_tensor *before, const aq_tensor *after,
                                 const aq_tensor *fixed, aq_tensor *gradient);
 aq_status cuda_conjugate_step(const aq_conjugate *state, const aq_tensor *product);
-aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
-                         aq_tensor *first, aq_tensor *second, aq_tensor *largest);
+aq_status cuda_adam_step(const aq_adam_step *step, const aq_adam_tensors *list, size_t count);
 
 aq_status cuda_search_groups(const aq_group_search *search);
 aq_status cuda_residual_update(const aq_tensor *delta, const aq_tensor *gram,

@@ -167,19 +167,64 @@ aq_status cuda_bias_grad(const aq_tensor *dx, aq_tensor *dbias) {
                                 : add_bias_grad(dx, cuda_floats(dx), dbias);
 }
 
-aq_status cuda_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
-                         aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
-    const float *gradient = cuda_floats(grad);
-    float *value = cuda_floats(parameter), *mean = cuda_floats(first);
-    float *square = cuda_floats(second), *most = largest ? cuda_floats(largest) : nullptr;
-    float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon;
-    float rate = (float)(step->learning_rate / (1 - std::pow((double)beta1, step->step)));
-    float root = (float)(1 / std::sqrt(1 - std::pow((double)beta2, step->step)));
-    return cuda_each(cuda_state_of(grad), aq_tensor_count(grad), [=] __device__(size_t i) {
-        float g = gradient[i];
-        float m = mean[i] = beta1 * mean[i] + (1 - beta1) * g;
-        float v = square[i] = beta2 * square[i] + (1 - beta2) * g * g;
-        if (most) v = most[i] = most[i] >= v ? most[i] : v;
-        value[i] -= rate * m / (sqrtf(v) * root + epsilon);
-    });
+/* Adam of several parameters: blocks of adam_run elements are dealt out to them in their order. */
+constexpr size_t adam_run = 4 * cuda_threads;
+constexpr unsigned adam_parameters = 32; /* of a launch */
+
+struct adam_launch {
+    struct parameter {
+        const float *grad;
+        float *value, *mean, *square, *largest; /* largest or null */
+        size_t count, end;                      /* elements; runs up to its last */
+    } list[adam_parameters];
+    float beta1, beta2, epsilon, rate, root;
+};
+static_assert(sizeof(adam_launch) <= 4096, "what a launch may be given");
+
+static __global__ void adam_kernel(adam_launch launch) {
+    const adam_launch::parameter *of = launch.list;
+    size_t first = 0;
+    for (; blockIdx.x >= of->end; of++) first = of->end;
+    for (size_t i = (blockIdx.x - first) * adam_run + threadIdx.x;
+         i < of->count && i < (blockIdx.x - first + 1) * adam_run; i += cuda_threads) {
+        float g = of->grad[i];
+        float m = of->mean[i] = launch.beta1 * of->mean[i] + (1 - launch.beta1) * g;
+        float v = of->square[i] = launch.beta2 * of->square[i] + (1 - launch.beta2) * g * g;
+        if (of->largest) v = of->largest[i] = of->largest[i] >= v ? of->largest[i] : v;
+        of->value[i] -= launch.rate * m / (sqrtf(v) * launch.root + launch.epsilon);
+    }
+}
+
+static aq_status launch_adam(adam_launch *launch, const aq_adam_tensors *list, size_t count) {
+    size_t runs = 0;
+    for (size_t i = 0; i < count; i++) {
+        const aq_adam_tensors &of = list[i];
+        size_t elements = aq_tensor_count(of.grad);
+        runs += (elements + adam_run - 1) / adam_run;
+        launch->list[i] = {cuda_floats(of.grad),
+                           cuda_floats(of.parameter),
+                           cuda_floats(of.first),
+                           cuda_floats(of.second),
+                           of.largest ? cuda_floats(of.largest) : nullptr,
+                           elements,
+                           runs};
+    }
+    AQ_REQUIRE(runs <= 0x7fffffff, AQ_UNSUPPORTED, "Adam of %zu elements at once", runs * adam_run);
+    if (runs == 0) return AQ_OK;
+    adam_kernel<<<(unsigned)runs, cuda_threads, 0, cuda_state_of(list->grad)->stream>>>(*launch);
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
+}
+
+aq_status cuda_adam_step(const aq_adam_step *step, const aq_adam_tensors *list, size_t count) {
+    adam_launch launch = {};
+    launch.beta1 = step->beta1;
+    launch.beta2 = step->beta2;
+    launch.epsilon = step->epsilon;
+    launch.rate = (float)(step->learning_rate / (1 - std::pow((double)launch.beta1, step->step)));
+    launch.root = (float)(1 / std::sqrt(1 - std::pow((double)launch.beta2, step->step)));
+    for (size_t i = 0; i < count; i += adam_parameters)
+        AQ_TRY(launch_adam(&launch, list + i,
+                           count - i < adam_parameters ? count - i : adam_parameters));
+    return AQ_OK;
 }

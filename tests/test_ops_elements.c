@@ -298,6 +298,38 @@ static void amsgrad_matches_pytorch(void) {
     adam_free(&state);
 }
 
+/* More parameters than a launch takes, of one to several blocks of elements each. */
+static void many_parameters_step_as_one_by_one(void) {
+    enum { PARAMETERS = 40 };
+    const aq_adam_step step = {1e-2f, 0.9f, 0.95f, 1e-8f, 1};
+    adam_state together[PARAMETERS], alone[PARAMETERS];
+    aq_tensor grads[PARAMETERS];
+    aq_adam_tensors list[PARAMETERS];
+    for (size_t i = 0; i < PARAMETERS; i++) {
+        aq_tensor start = aq_test_normal(AQ_DIMS(1 + i * i * 3), i);
+        float *values = aq_test_host(&start);
+        size_t count = 1 + i * i * 3;
+        together[i] = adam_start(values, count);
+        alone[i] = adam_start(values, count);
+        grads[i] = aq_test_tensor(AQ_F32, AQ_DIMS(count), values);
+        list[i] = (aq_adam_tensors){&grads[i], &together[i].parameter, &together[i].first,
+                                    &together[i].second, i % 2 ? &together[i].largest : NULL};
+        AQ_CHECK(aq_adam(&step, &grads[i], &alone[i].parameter, &alone[i].first, &alone[i].second,
+                         NULL));
+        free(values);
+        aq_tensor_free(&start);
+    }
+    AQ_CHECK(aq_adam_many(&step, list, PARAMETERS));
+    for (size_t i = 0; i < PARAMETERS; i++) {
+        double *expected = reference_values(&alone[i].parameter);
+        CU_ASSERT(reference_distance(&together[i].parameter, expected) == 0);
+        free(expected);
+        adam_free(&together[i]);
+        adam_free(&alone[i]);
+        aq_tensor_free(&grads[i]);
+    }
+}
+
 /* The same update in float64 over many elements and steps. */
 static void adam_follows_its_formula_for_many_steps(void) {
     enum { ELEMENTS = 1031, STEPS = 20 };
@@ -346,6 +378,7 @@ int main(int argc, char **argv) {
         AQ_CASE(a_bias_gradient_adds_the_columns_sums),
         AQ_CASE(adam_matches_pytorch),
         AQ_CASE(amsgrad_matches_pytorch),
+        AQ_CASE(many_parameters_step_as_one_by_one),
         AQ_CASE(adam_follows_its_formula_for_many_steps),
     };
     return aq_test_backend_main("ops: elements", cases, sizeof cases / sizeof *cases, argc, argv);

@@ -83,13 +83,14 @@ static aq_status update_gradients(aq_parameters *parameters) {
 
 aq_status aq_parameters_step(aq_parameters *parameters, const aq_adam_step *step,
                              const aq_team *team) {
+    aq_adam_tensors list[AQ_MAX_PARAMETERS];
     AQ_TRY(update_gradients(parameters));
     for (int i = 0; i < parameters->count; i++) {
         aq_parameter *parameter = &parameters->list[i];
         AQ_TRY(aq_team_sum(team, &parameter->gradient));
-        AQ_TRY(aq_moments_step(step, &parameter->gradient, &parameter->value, &parameter->moments));
+        list[i] = aq_moments_tensors(&parameter->gradient, &parameter->value, &parameter->moments);
     }
-    return AQ_OK;
+    return aq_adam_many(step, list, (size_t)parameters->count);
 }
 
 aq_status aq_parameters_keep(aq_parameters *parameters) {

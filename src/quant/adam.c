@@ -28,8 +28,17 @@ aq_status aq_moments_reset(aq_moments *moments) {
     return is_empty(&moments->largest) ? AQ_OK : aq_fill(0, &moments->largest);
 }
 
+aq_adam_tensors aq_moments_tensors(const aq_tensor *grad, aq_tensor *parameter,
+                                   aq_moments *moments) {
+    return (aq_adam_tensors){.grad = grad,
+                             .parameter = parameter,
+                             .first = &moments->first,
+                             .second = &moments->second,
+                             .largest = is_empty(&moments->largest) ? NULL : &moments->largest};
+}
+
 aq_status aq_moments_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                           aq_moments *moments) {
-    return aq_adam(step, grad, parameter, &moments->first, &moments->second,
-                   is_empty(&moments->largest) ? NULL : &moments->largest);
+    const aq_adam_tensors tensors = aq_moments_tensors(grad, parameter, moments);
+    return aq_adam_many(step, &tensors, 1);
 }

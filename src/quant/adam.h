@@ -21,6 +21,10 @@ void aq_moments_free(aq_moments *moments);
 /* Back to zero, for a parameter that starts again (with step->step = 1). */
 aq_status aq_moments_reset(aq_moments *moments);
 
+/* What aq_adam_many takes of one parameter; all borrowed. */
+aq_adam_tensors aq_moments_tensors(const aq_tensor *grad, aq_tensor *parameter,
+                                   aq_moments *moments);
+
 /* One step of `parameter` along `grad`, equal counts; parameter and moments updated. */
 aq_status aq_moments_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                           aq_moments *moments);

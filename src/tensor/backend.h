@@ -87,8 +87,7 @@ typedef struct aq_ops {
     aq_status (*gradient_rescale)(const aq_tensor *before, const aq_tensor *after,
                                   const aq_tensor *fixed, aq_tensor *gradient);
     aq_status (*conjugate_step)(const aq_conjugate *state, const aq_tensor *product);
-    aq_status (*adam_step)(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
-                           aq_tensor *first, aq_tensor *second, aq_tensor *largest);
+    aq_status (*adam_step)(const aq_adam_step *step, const aq_adam_tensors *list, size_t count);
 
     /* code search: */
     aq_status (*search_groups)(const aq_group_search *search);

@@ -42,8 +42,7 @@ aq_status cpu_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
 aq_status cpu_dot_add(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum);
 aq_status cpu_bias_add(const aq_tensor *bias, aq_tensor *x);
 aq_status cpu_bias_grad(const aq_tensor *dx, aq_tensor *dbias);
-aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
-                        aq_tensor *first, aq_tensor *second, aq_tensor *largest);
+aq_status cpu_adam_step(const aq_adam_step *step, const aq_adam_tensors *list, size_t count);
 
 /* ---- cpu_convert.c ---- */
 aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target);

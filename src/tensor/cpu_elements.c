@@ -88,12 +88,11 @@ static void keep_larger(const float *x, size_t count, int threads, float *larges
     for (size_t i = 0; i < count; i++) largest[i] = largest[i] >= x[i] ? largest[i] : x[i];
 }
 
-aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
-                        aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
-    const float *g = grad->data, *top = largest ? largest->data : second->data;
-    float *p = parameter->data, *m1 = first->data, *m2 = second->data;
-    size_t count = aq_tensor_count(grad);
-    int threads = cpu_threads(grad);
+static void step_parameter(const aq_adam_step *step, const aq_adam_tensors *of) {
+    const float *g = of->grad->data, *top = of->largest ? of->largest->data : of->second->data;
+    float *p = of->parameter->data, *m1 = of->first->data, *m2 = of->second->data;
+    size_t count = aq_tensor_count(of->grad);
+    int threads = cpu_threads(of->grad);
     const float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon;
     const float rate = (float)(step->learning_rate / (1.0 - pow(beta1, step->step)));
     const float root = (float)(1.0 / sqrt(1.0 - pow(beta2, step->step)));
@@ -102,8 +101,12 @@ aq_status cpu_adam_step(const aq_adam_step *step, const aq_tensor *grad, aq_tens
         m1[i] = beta1 * m1[i] + (1.0f - beta1) * g[i];
         m2[i] = beta2 * m2[i] + (1.0f - beta2) * g[i] * g[i];
     }
-    if (largest) keep_larger(m2, count, threads, largest->data);
+    if (of->largest) keep_larger(m2, count, threads, of->largest->data);
 #pragma omp parallel for schedule(static, CPU_RUN) if (count > CPU_RUN) num_threads(threads)
     for (size_t i = 0; i < count; i++) p[i] -= rate * m1[i] / (sqrtf(top[i]) * root + epsilon);
+}
+
+aq_status cpu_adam_step(const aq_adam_step *step, const aq_adam_tensors *list, size_t count) {
+    for (size_t i = 0; i < count; i++) step_parameter(step, &list[i]);
     return AQ_OK;
 }

@@ -282,6 +282,15 @@ typedef struct aq_adam_step {
 aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                   aq_tensor *first, aq_tensor *second, aq_tensor *largest);
 
+/* aq_adam's tensors of one parameter. */
+typedef struct aq_adam_tensors {
+    const aq_tensor *grad;
+    aq_tensor *parameter, *first, *second, *largest;
+} aq_adam_tensors;
+
+/* The step of `count` parameters, each with its own count of elements: one launch a few dozen. */
+aq_status aq_adam_many(const aq_adam_step *step, const aq_adam_tensors *list, size_t count);
+
 /* ---- code search ---- */
 
 enum {

@@ -230,16 +230,24 @@ aq_status aq_conjugate_step(const aq_conjugate *state, const aq_tensor *product)
     return state->numbers->home->ops->conjugate_step(state, product);
 }
 
+static aq_status check_adam(const aq_adam_tensors *of) {
+    const aq_operand base = {"grad", of->grad, AQ_F32, NULL};
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"parameter", of->parameter, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"first", of->first, AQ_F32, NULL}));
+    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"second", of->second, AQ_F32, NULL}));
+    if (!of->largest) return AQ_OK;
+    return aq_counts_check("adam", &base, &(aq_operand){"largest", of->largest, AQ_F32, NULL});
+}
+
+aq_status aq_adam_many(const aq_adam_step *step, const aq_adam_tensors *list, size_t count) {
+    for (size_t i = 0; i < count; i++) AQ_TRY(check_adam(&list[i]));
+    AQ_REQUIRE(step->step >= 1, AQ_INVALID, "adam: step %d, they count from 1", step->step);
+    return count > 0 ? list->grad->home->ops->adam_step(step, list, count) : AQ_OK;
+}
+
 aq_status aq_adam(const aq_adam_step *step, const aq_tensor *grad, aq_tensor *parameter,
                   aq_tensor *first, aq_tensor *second, aq_tensor *largest) {
-    const aq_operand base = {"grad", grad, AQ_F32, NULL};
-    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"parameter", parameter, AQ_F32, NULL}));
-    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"first", first, AQ_F32, NULL}));
-    AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"second", second, AQ_F32, NULL}));
-    if (largest)
-        AQ_TRY(aq_counts_check("adam", &base, &(aq_operand){"largest", largest, AQ_F32, NULL}));
-    AQ_REQUIRE(step->step >= 1, AQ_INVALID, "adam: step %d, they count from 1", step->step);
-    return grad->home->ops->adam_step(step, grad, parameter, first, second, largest);
+    return aq_adam_many(step, &(aq_adam_tensors){grad, parameter, first, second, largest}, 1);
 }
 
 /* ---- code search ---- */
