@@ -50,52 +50,85 @@ aq_status cuda_rms_norm(const aq_tensor *x, const aq_tensor *weight, float epsil
     return AQ_OK;
 }
 
-/* With n = 1 / sqrt(mean(x^2) + epsilon): dx += n dy w - x n^3 (dy w . x) / width. */
-template <unsigned Count>
-static __global__ void rms_norm_grad_kernel(const float *x, const float *weight,
-                                            const float *inverse, const float *dy, size_t width,
-                                            float *dx) {
-    size_t start = blockIdx.x * width;
-    float factor = inverse[blockIdx.x], dot = 0;
+/* Tokens that a block takes one after the other, so that at most so many parts of dweight are to be
+ * added up. */
+constexpr size_t norm_parts = 1024;
+
+struct norm_grad_args {
+    const float *x, *weight, *inverse, *dy;
+    float *dx, *parts; /* parts [gridDim.x, width] */
+    size_t tokens, width, run;
+};
+
+/* With n = 1 / sqrt(mean(x^2) + epsilon): dx += n dy w - x n^3 (dy w . x) / width, and dweight's
+ * part of the block's tokens. A thread has the same columns of all of them. */
+template <unsigned Count> static __global__ void rms_norm_grad_kernel(norm_grad_args args) {
+    extern __shared__ __align__(16) float part[];
+    const size_t width = args.width, first = blockIdx.x * args.run;
+    const size_t last = first + args.run < args.tokens ? first + args.run : args.tokens;
     float gradient[Count], values[Count], factors[Count], sums[Count];
-    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
-        cuda_load(gradient, dy + start + c);
-        cuda_load(values, x + start + c);
-        cuda_load(factors, weight + c);
-        for (unsigned i = 0; i < Count; i++) dot = fmaf(gradient[i] * factors[i], values[i], dot);
+    for (size_t token = first; token < last; token++) {
+        const float *x = args.x + token * width, *dy = args.dy + token * width;
+        float *dx = args.dx + token * width, factor = args.inverse[token], dot = 0;
+        for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+            cuda_load(gradient, dy + c);
+            cuda_load(values, x + c);
+            cuda_load(factors, args.weight + c);
+            for (unsigned i = 0; i < Count; i++)
+                dot = fmaf(gradient[i] * factors[i], values[i], dot);
+        }
+        float pull = cuda_block_sum(dot) * factor * factor * factor / (float)width;
+        for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
+            cuda_load(gradient, dy + c);
+            cuda_load(values, x + c);
+            cuda_load(factors, args.weight + c);
+            cuda_load(sums, dx + c);
+            for (unsigned i = 0; i < Count; i++) {
+                sums[i] += factor * gradient[i] * factors[i] - pull * values[i];
+                float share = gradient[i] * values[i] * factor;
+                part[c + i] = token == first ? share : part[c + i] + share;
+            }
+            cuda_save(sums, dx + c);
+        }
     }
-    float pull = cuda_block_sum(dot) * factor * factor * factor / (float)width;
-    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x) {
-        cuda_load(gradient, dy + start + c);
-        cuda_load(values, x + start + c);
-        cuda_load(factors, weight + c);
-        cuda_load(sums, dx + start + c);
-        for (unsigned i = 0; i < Count; i++)
-            sums[i] += factor * gradient[i] * factors[i] - pull * values[i];
-        cuda_save(sums, dx + start + c);
-    }
+    for (size_t c = Count * threadIdx.x; c < width; c += Count * blockDim.x)
+        for (unsigned i = 0; i < Count; i++) args.parts[blockIdx.x * width + c + i] = part[c + i];
+}
+
+template <unsigned Count>
+static aq_status launch_norm_grad(const cuda_state *state, const norm_grad_args &args,
+                                  unsigned blocks) {
+    size_t bytes = args.width * sizeof(float);
+    CUDA_TRY(cudaFuncSetAttribute(rms_norm_grad_kernel<Count>,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    rms_norm_grad_kernel<Count><<<blocks, cuda_threads, bytes, state->stream>>>(args);
+    CUDA_TRY(cudaGetLastError());
+    return AQ_OK;
 }
 
 aq_status cuda_rms_norm_grad(const aq_tensor *x, const aq_tensor *weight, const aq_tensor *inverse,
                              const aq_tensor *dy, aq_tensor *dx, aq_tensor *dweight) {
     const cuda_state *state = cuda_state_of(x);
-    const float *values = cuda_floats(x), *gradient = cuda_floats(dy);
-    const float *factors = cuda_floats(inverse);
-    size_t width = x->shape[1];
-    AQ_TRY(check_tokens(x));
-    if (cuda_fours_fit(width, values, weight->data, gradient, dx->data))
-        rms_norm_grad_kernel<4><<<(unsigned)x->shape[0], cuda_threads, 0, state->stream>>>(
-            values, cuda_floats(weight), factors, gradient, width, cuda_floats(dx));
-    else
-        rms_norm_grad_kernel<1><<<(unsigned)x->shape[0], cuda_threads, 0, state->stream>>>(
-            values, cuda_floats(weight), factors, gradient, width, cuda_floats(dx));
-    CUDA_TRY(cudaGetLastError());
+    norm_grad_args args = {};
+    args.x = cuda_floats(x);
+    args.weight = cuda_floats(weight);
+    args.inverse = cuda_floats(inverse);
+    args.dy = cuda_floats(dy);
+    args.dx = cuda_floats(dx);
+    args.tokens = x->shape[0];
+    args.width = x->shape[1];
+    args.run = (args.tokens + norm_parts - 1) / norm_parts;
+    unsigned blocks = (unsigned)((args.tokens + args.run - 1) / args.run);
+    cuda_scratch scratch(state);
+    AQ_TRY(scratch.take(blocks * args.width, &args.parts));
+    AQ_TRY(cuda_fours_fit(args.width, args.x, args.weight, args.dy, args.dx)
+               ? launch_norm_grad<4>(state, args, blocks)
+               : launch_norm_grad<1>(state, args, blocks));
+    const float *parts = args.parts;
+    size_t width = args.width;
     return cuda_add_columns(
-        state, x->shape[0], width,
-        [=] __device__(size_t row, size_t column) {
-            size_t i = row * width + column;
-            return gradient[i] * values[i] * factors[row];
-        },
+        state, blocks, width,
+        [=] __device__(size_t row, size_t column) { return parts[row * width + column]; },
         cuda_floats(dweight));
 }
 

@@ -4,7 +4,7 @@
 #include "quant/code_search.h"
 #include "run/sizes.h"
 
-/* Scratch memory of cuda/cuda_gram.cu, cuda_attention*.cu and lists.h. */
+/* Scratch memory of cuda/cuda_gram.cu, cuda_attention*.cu, cuda_block.cu and lists.h. */
 enum {
     GRAM_PANEL = 1024,
     GRAM_RUN = 1024,
@@ -12,7 +12,9 @@ enum {
     TILE_QUERIES = 1024,
     VECTORS_A_PART = 32,
     MOST_PARTS = 256,
-    HALF_ROWS = 64
+    HALF_ROWS = 64,
+    NORM_PARTS = 1024,
+    COLUMN_ROWS = 256
 };
 #define TILE_BYTES ((size_t)256 << 20)
 
@@ -82,9 +84,15 @@ static size_t half_attention_bytes(const sizes *of) {
     return rows * 2 * of->shape->heads * sizeof(float);
 }
 
-/* Of a block with BF16 weights attention's sums alone; else its tiles, or both operands of a
- * product in bfloat16. */
-static size_t tuning_pass_scratch(const sizes *of) {
+/* The parts of a norm's gradient, and of these those that are added up first. */
+static size_t norm_grad_bytes(const sizes *of) {
+    size_t run = (of->tokens + NORM_PARTS - 1) / NORM_PARTS, parts = (of->tokens + run - 1) / run;
+    return (parts + (parts + COLUMN_ROWS - 1) / COLUMN_ROWS) * of->shape->hidden * sizeof(float);
+}
+
+/* Of attention and products: with BF16 weights attention's sums alone; else its tiles, or both
+ * operands of a product in bfloat16. */
+static size_t tuning_product_scratch(const sizes *of) {
     size_t length = (size_t)of->config->calibration.length, operands = 0;
     size_t dots = of->tokens / length * length * of->shape->heads * sizeof(float);
     bool half = of->config->tuning.precision == AQ_TUNING_HALF;
@@ -95,8 +103,12 @@ static size_t tuning_pass_scratch(const sizes *of) {
         size_t x = of->tokens * linear->in, y = of->tokens * linear->out;
         operands = larger(operands, larger(x + y, larger(x, y) + aq_linear_weights(linear)));
     }
-    if (!half) operands = fast_attention_bytes(of) / sizeof(uint16_t);
-    return larger(operands * sizeof(uint16_t), 2 * tile_bytes(of) + dots);
+    size_t forward = half ? operands * sizeof(uint16_t) : fast_attention_bytes(of);
+    return larger(forward, 2 * tile_bytes(of) + dots);
+}
+
+static size_t tuning_pass_scratch(const sizes *of) {
+    return larger(tuning_product_scratch(of), norm_grad_bytes(of));
 }
 
 static size_t gram_bytes(const aq_model_shape *shape, aq_tap first) {
