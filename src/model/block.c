@@ -154,7 +154,7 @@ aq_status aq_block_forward(const aq_block *block, size_t sequences, size_t lengt
     aq_attention attention = aq_block_attention(block, sequences, length);
     aq_tape pass;
     AQ_TRY(aq_block_cut_tape(block, tape, sequences, length, &pass));
-    AQ_TRY(aq_tensor_copy(x, &pass.x));
+    if (x->data != pass.x.data) AQ_TRY(aq_tensor_copy(x, &pass.x));
     AQ_TRY(attention_forward(block, &attention, &pass, tapper));
     return mlp_forward(block, &pass, tapper, y);
 }

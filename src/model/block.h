@@ -48,7 +48,9 @@ typedef struct aq_tapper {
 } aq_tapper;
 
 /* y [T, hidden] overwritten; x [T, hidden] with T = sequences * length. The tape holds this pass
- * afterwards; tapper may be NULL. y may be x. `sequences` may be less than the tape was made for.
+ * afterwards; tapper may be NULL. y may be x; x may lie where the pass keeps it (aq_tape_buffer of
+ * tape->x), which saves a copy, and y may not then. `sequences` may be less than the tape was made
+ * for.
  */
 aq_status aq_block_forward(const aq_block *block, size_t sequences, size_t length,
                            const aq_tensor *x, aq_tape *tape, const aq_tapper *tapper,

@@ -25,7 +25,7 @@ static aq_status make_buffers(aq_comparison *comparison) {
     AQ_TRY(aq_tape_new(comparison->block->shape, comparison->micro, inputs->length, inputs->backend,
                        &comparison->tape));
     aq_shape rows = AQ_DIMS(comparison->micro * inputs->length, inputs->hidden);
-    AQ_TRY(aq_tensor_new(inputs->backend, AQ_F32, rows, &comparison->x));
+    AQ_TRY(aq_tensor_new(inputs->backend, AQ_F32, rows, &comparison->target));
     AQ_TRY(aq_tensor_new(inputs->backend, AQ_F32, rows, &comparison->y));
     return aq_tensor_zeros(inputs->backend, AQ_F64, AQ_DIMS(2), &comparison->sums);
 }
@@ -63,7 +63,7 @@ void aq_comparison_free(aq_comparison *comparison) {
     free(comparison->all);
     comparison->all = NULL;
     aq_tape_free(&comparison->tape);
-    aq_tensor_free(&comparison->x);
+    aq_tensor_free(&comparison->target);
     aq_tensor_free(&comparison->y);
     aq_tensor_free(&comparison->sums);
 }
@@ -71,7 +71,8 @@ void aq_comparison_free(aq_comparison *comparison) {
 aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, size_t count,
                               size_t next, float factor, aq_tensor *y) {
     size_t length = comparison->inputs->length;
-    aq_tensor x = aq_tensor_rows(&comparison->x, 0, count * length);
+    aq_tensor x = aq_tape_buffer(&comparison->tape.x, count * length, comparison->inputs->hidden);
+    aq_tensor target = aq_tensor_rows(&comparison->target, 0, count * length);
     aq_tensor difference = aq_tensor_rows(&comparison->sums, 0, 1);
     aq_tensor square = aq_tensor_rows(&comparison->sums, 1, 1);
     *y = aq_tensor_rows(&comparison->y, 0, count * length);
@@ -79,10 +80,9 @@ aq_status aq_comparison_batch(aq_comparison *comparison, const uint32_t *list, s
     AQ_TRY(aq_activations_expect(comparison->targets, list, count));
     AQ_TRY(aq_activations_expect(comparison->inputs, list + count, next));
     AQ_TRY(aq_block_forward(comparison->block, count, length, &x, &comparison->tape, NULL, y));
-    /* The tape has its own copy of the inputs, so x can take the targets. */
-    AQ_TRY(aq_activations_read(comparison->targets, list, count, &x));
-    AQ_TRY(aq_dot_add(&x, &x, 1, &square));
-    AQ_TRY(aq_axpby(-factor, &x, factor, y));
+    AQ_TRY(aq_activations_read(comparison->targets, list, count, &target));
+    AQ_TRY(aq_dot_add(&target, &target, 1, &square));
+    AQ_TRY(aq_axpby(-factor, &target, factor, y));
     return aq_dot_add(y, y, 1 / ((double)factor * factor), &difference);
 }
 

@@ -18,8 +18,8 @@ typedef struct aq_comparison {
     size_t micro;                           /* sequences a micro-batch holds */
     uint32_t *all;                          /* 0 .. (own sequences) - 1 */
     aq_tape tape;
-    aq_tensor x, y; /* [micro * length, hidden] */
-    aq_tensor sums; /* F64 [2]: squared differences, squared targets */
+    aq_tensor target, y; /* [micro * length, hidden] */
+    aq_tensor sums;      /* F64 [2]: squared differences, squared targets */
 } aq_comparison;
 
 /* What the sums hold. */
