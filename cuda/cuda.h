@@ -108,6 +108,7 @@ aq_status cuda_download(aq_backend *backend, const void *source, void *host, siz
 
 aq_status cuda_fill(float value, aq_tensor *x);
 aq_status cuda_convert(const aq_tensor *source, double factor, aq_tensor *target);
+aq_status cuda_pick(const aq_tensor *source, const uint32_t *list, size_t count, aq_tensor *target);
 aq_status cuda_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
 aq_status cuda_dot_add(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum);
 aq_status cuda_count_nonfinite(const aq_tensor *x, aq_tensor *count);

@@ -143,6 +143,7 @@ static const aq_ops cuda_ops = {
     .close = cuda_close,
     .fill = cuda_fill,
     .convert = cuda_convert,
+    .pick = cuda_pick,
     .axpby = cuda_axpby,
     .dot_add = cuda_dot_add,
     .count_nonfinite = cuda_count_nonfinite,

@@ -360,6 +360,38 @@ static void adam_follows_its_formula_for_many_steps(void) {
     adam_free(&state);
 }
 
+/* ---- pick ---- */
+
+/* Rows of 4 and of 3 elements, more numbers than a launch takes, some of them twice. */
+static void check_pick(size_t rows, size_t columns) {
+    enum { SOURCES = 7, NUMBERS = 600 };
+    size_t size = rows * columns;
+    uint32_t list[NUMBERS];
+    for (uint32_t i = 0; i < NUMBERS; i++) list[i] = i * i % SOURCES;
+    aq_tensor x = aq_test_normal(AQ_DIMS(SOURCES, rows, columns), 3), source, target;
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_BF16, AQ_DIMS(SOURCES, rows, columns), &source));
+    AQ_CHECK(aq_tensor_new(aq_test_backend(), AQ_F32, AQ_DIMS(NUMBERS * rows, columns), &target));
+    AQ_CHECK(aq_convert(&x, 1, &source));
+    AQ_CHECK(aq_pick(&source, list, NUMBERS, &target));
+    AQ_CHECK(aq_convert(&source, 1, &x));
+    const float *from = aq_test_host(&x), *to = aq_test_host(&target);
+    for (size_t i = 0; i < NUMBERS; i++)
+        CU_ASSERT_EQUAL(memcmp(to + i * size, from + list[i] * size, size * sizeof *to), 0);
+    list[NUMBERS - 1] = SOURCES;
+    AQ_CHECK_FAILS(aq_pick(&source, list, NUMBERS, &target), AQ_INVALID, "number 7 of 7");
+    AQ_CHECK_FAILS(aq_pick(&source, list, NUMBERS - 1, &target), AQ_SHAPE, "599 times");
+    free((void *)from);
+    free((void *)to);
+    aq_tensor_free(&x);
+    aq_tensor_free(&source);
+    aq_tensor_free(&target);
+}
+
+static void picking_copies_numbered_rows_exactly(void) {
+    check_pick(5, 4);
+    check_pick(5, 3);
+}
+
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         AQ_CASE(fill_sets_every_element),
@@ -367,6 +399,7 @@ int main(int argc, char **argv) {
         AQ_CASE(convert_reads_every_sixteen_bit_value),
         AQ_CASE(convert_goes_between_all_types_exactly_where_it_can),
         AQ_CASE(convert_applies_the_factor),
+        AQ_CASE(picking_copies_numbered_rows_exactly),
         AQ_CASE(axpby_combines),
         AQ_CASE(axpby_with_beta_zero_does_not_read_y),
         AQ_CASE(dot_sums_in_float64),

@@ -177,11 +177,6 @@ static aq_status check_rows(const aq_activations *activations, size_t count, con
     return AQ_OK;
 }
 
-static aq_tensor resident_sequence(const aq_activations *activations, size_t sequence) {
-    aq_tensor view = aq_tensor_rows(&activations->resident, sequence, 1);
-    return aq_tensor_reshape(&view, AQ_DIMS(activations->length, activations->hidden));
-}
-
 static char *host_sequence(const aq_activations *activations, size_t sequence) {
     return (char *)activations->segment.data + sequence * sequence_bytes(activations);
 }
@@ -196,10 +191,7 @@ static aq_status read_sequence(const aq_activations *activations, size_t sequenc
                                aq_tensor *rows) {
     AQ_TRY(check_sequence(activations, sequence));
     aq_tensor stored = activations->staging;
-    if (!activations->resident.data)
-        AQ_TRY(aq_tensor_upload_queued(&stored, host_sequence(activations, sequence)));
-    else
-        stored = resident_sequence(activations, sequence);
+    AQ_TRY(aq_tensor_upload_queued(&stored, host_sequence(activations, sequence)));
     return aq_convert(&stored, 1, rows);
 }
 
@@ -232,6 +224,7 @@ aq_status aq_activations_read(const aq_activations *activations, const uint32_t 
     AQ_TRY(check_rows(activations, count, x));
     if (is_expected(activations->ahead, list, count))
         return read_expected(activations->ahead, count, x);
+    if (activations->resident.data) return aq_pick(&activations->resident, list, count, x);
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
         AQ_TRY(read_sequence(activations, list[i], &rows));
@@ -241,10 +234,6 @@ aq_status aq_activations_read(const aq_activations *activations, const uint32_t 
 
 static aq_status write_sequence(aq_activations *activations, size_t sequence,
                                 const aq_tensor *rows) {
-    if (activations->resident.data) {
-        aq_tensor stored = resident_sequence(activations, sequence);
-        return aq_convert(rows, 1, &stored);
-    }
     AQ_TRY(aq_convert(rows, 1, &activations->staging));
     return aq_tensor_download_queued(&activations->staging, host_sequence(activations, sequence));
 }
@@ -264,6 +253,10 @@ aq_status aq_activations_write(aq_activations *activations, size_t first, size_t
                    (activations->resident.data || !activations->segment.shared),
                AQ_INVALID, "activations that others read are not to be written");
     drop_overwritten(activations->ahead, first, count);
+    if (activations->resident.data) {
+        aq_tensor stored = aq_tensor_rows(&activations->resident, first, count);
+        return aq_convert(x, 1, &stored);
+    }
     for (size_t i = 0; i < count; i++) {
         aq_tensor rows = aq_tensor_rows(x, i * activations->length, activations->length);
         AQ_TRY(write_sequence(activations, first + i, &rows));

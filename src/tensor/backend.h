@@ -40,6 +40,8 @@ typedef struct aq_ops {
     /* elements: */
     aq_status (*fill)(float value, aq_tensor *x);
     aq_status (*convert)(const aq_tensor *source, double factor, aq_tensor *target);
+    aq_status (*pick)(const aq_tensor *source, const uint32_t *list, size_t count,
+                      aq_tensor *target);
     aq_status (*axpby)(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
     aq_status (*dot_add)(const aq_tensor *x, const aq_tensor *y, double factor, aq_tensor *sum);
     /* count: U32 [1], added to (ops.c zeroes and downloads it) */

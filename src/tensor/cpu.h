@@ -46,6 +46,7 @@ aq_status cpu_adam_step(const aq_adam_step *step, const aq_adam_tensors *list, s
 
 /* ---- cpu_convert.c ---- */
 aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target);
+aq_status cpu_pick(const aq_tensor *source, const uint32_t *list, size_t count, aq_tensor *target);
 aq_status cpu_count_nonfinite(const aq_tensor *x, aq_tensor *count);
 
 /* ---- cpu_product.c ---- */

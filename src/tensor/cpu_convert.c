@@ -57,6 +57,15 @@ aq_status cpu_convert(const aq_tensor *source, double factor, aq_tensor *target)
     return AQ_OK;
 }
 
+aq_status cpu_pick(const aq_tensor *source, const uint32_t *list, size_t count, aq_tensor *target) {
+    for (size_t i = 0; i < count; i++) {
+        const aq_tensor from = aq_tensor_rows(source, list[i], 1);
+        aq_tensor to = aq_tensor_rows(target, i * source->shape[1], source->shape[1]);
+        AQ_TRY(cpu_convert(&from, 1, &to));
+    }
+    return AQ_OK;
+}
+
 aq_status cpu_count_nonfinite(const aq_tensor *x, aq_tensor *count) {
     size_t total = aq_tensor_count(x);
     uint32_t found = 0; /* a sum of integers has the same bits in any order */

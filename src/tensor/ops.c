@@ -98,6 +98,17 @@ aq_status aq_convert(const aq_tensor *source, double factor, aq_tensor *target) 
     return source->home->ops->convert(source, factor, target);
 }
 
+aq_status aq_pick(const aq_tensor *source, const uint32_t *list, size_t count, aq_tensor *target) {
+    AQ_CHECK_OPERANDS("pick", {"source", source, AQ_BF16, "nrc"}, {"target", target, AQ_F32, "tc"});
+    AQ_REQUIRE(target->shape[0] == count * source->shape[1], AQ_SHAPE,
+               "pick: target has %zu rows, expected %zu times %zu", target->shape[0], count,
+               source->shape[1]);
+    for (size_t i = 0; i < count; i++)
+        AQ_REQUIRE(list[i] < source->shape[0], AQ_INVALID, "pick: number %u of %zu", list[i],
+                   source->shape[0]);
+    return source->home->ops->pick(source, list, count, target);
+}
+
 aq_status aq_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y) {
     AQ_TRY(aq_counts_check("axpby", &(aq_operand){"x", x, AQ_F32, NULL},
                            &(aq_operand){"y", y, AQ_F32, NULL}));

@@ -94,6 +94,10 @@ aq_status aq_fill(float value, aq_tensor *x);
  * past float16's range becomes infinity (count_nonfinite finds it). */
 aq_status aq_convert(const aq_tensor *source, double factor, aq_tensor *target);
 
+/* target's rows i r .. i r + r - 1 = source[list[i]], exactly, for `count` numbers below n (host
+ * memory, read before the call returns). source BF16 [n, r, c], target F32 [count r, c]. */
+aq_status aq_pick(const aq_tensor *source, const uint32_t *list, size_t count, aq_tensor *target);
+
 /* y = alpha x + beta y, equal counts; with beta 0, y's old contents are not read. */
 aq_status aq_axpby(float alpha, const aq_tensor *x, float beta, aq_tensor *y);
 
