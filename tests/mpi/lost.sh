@@ -51,7 +51,9 @@ ends_with() { [ "$result" = "$1" ] && [ "$took" -le 12 ]; }
 goes_on() { job "$1" && same whole/model.aqlm.h5 "$1/model.aqlm.h5"; }
 
 check "a team runs undisturbed" job whole
-for file in self_attn.k_proj.h5 tuning.state; do
+silent=(self_attn.k_proj.h5 tuning.state)
+if [ "$backend" = cpu ]; then silent=(); fi # as in hangs.sh
+for file in "${silent[@]}"; do
   run=stopped-$file
   lose "$run" STOP "$file"
   check "a job whose member falls silent at $file ends with 1" ends_with 1
