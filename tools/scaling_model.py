@@ -14,9 +14,8 @@ import pathlib
 
 # Of one H100 beside another in one host, measured (docs/performance.md).
 CONSTANTS = {
-    "fetch": 2.4e9,        # bytes a second: a boundary from another rank's memory to one's own GPU
-    "offer": 25e9,         # a boundary from the GPU into pinned host memory
-    "pin": 2.5e9,          # making and pinning that memory, once a rank
+    "fetch": 8e9,          # bytes a second: a boundary from another rank's memory to one's own GPU
+    "offer": 28e9,         # a boundary from the GPU into host memory, which is made beside the forward pass
     "warm": 0.25,          # seconds that a rank's first block takes longer
     "call": 1.1e-4,        # seconds of a call of a team, small or large
     "team_bytes": 100e9,   # bytes a second that such a call moves
@@ -85,7 +84,7 @@ def simulate(blocks, teams, boundary_bytes, constants):
             now += boundary_bytes / constants["fetch"]
         now += block["forward"]
         if teams > 1 and index + 1 < len(blocks):
-            now += boundary_bytes / constants["offer"] + (0 if team in known else boundary_bytes / constants["pin"])
+            now += boundary_bytes / constants["offer"]
         known.add(team)
         frontier, holder = now, team
         heapq.heappush(free, (now + block["fit"] + block["tuning"] + block["writing"], team))
