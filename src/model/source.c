@@ -117,6 +117,7 @@ static aq_status check_tokens(const aq_source *source, const int32_t *tokens, si
 /* Rows of `stored` for the tokens -> F32 x [count, hidden]; `rows` is scratch for count rows. */
 static aq_status gather(const aq_stored *stored, const int32_t *tokens, char *rows, aq_tensor *x) {
     size_t row_bytes = stored->size / stored->shape.dims[0];
+#pragma omp parallel for if (x->shape[0] * row_bytes >= GATHER_BYTES / 16)
     for (size_t i = 0; i < x->shape[0]; i++)
         memcpy(rows + i * row_bytes, (const char *)stored->bytes + (size_t)tokens[i] * row_bytes,
                row_bytes);
