@@ -113,9 +113,10 @@ static aq_status hold(bench *self) {
 static aq_status take(bench *self) {
     const aq_task task = {.block = 1, .start = 1, .source = AQ_SOURCE_TEAM};
     size_t wrong = 0;
+    aq_segment spare = {0};
     AQ_TRY(start_pumping(self));
     double start = aq_seconds();
-    AQ_TRY(aq_relay_fetch(self->relay, &task, self->bytes, &self->segment));
+    AQ_TRY(aq_relay_fetch(self->relay, &task, self->bytes, &spare, &self->segment));
     double seconds = aq_seconds() - start;
     for (size_t i = 0; i < self->bytes; i++)
         wrong += ((const unsigned char *)self->segment.data)[i] != value_at(i);

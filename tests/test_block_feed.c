@@ -32,14 +32,16 @@ static aq_status seat_withdraw(void *state) {
     return AQ_OK;
 }
 
-static aq_status seat_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment) {
+static aq_status seat_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *spare,
+                            aq_segment *segment) {
     relay_table *table = ((relay_seat *)state)->table;
     aq_segment mapped;
+    *segment = (aq_segment){0};
+    (void)spare;
     AQ_REQUIRE(table->boundaries[task->team] == task->start, AQ_MISSING, "team %d holds it not",
                task->team);
     AQ_TRY(aq_segment_map(aq_test_backend(), &table->names[task->team], &mapped));
     CU_ASSERT_EQUAL(mapped.bytes, bytes);
-    aq_segment_free(segment);
     *segment = mapped;
     if (!table->copies) return AQ_OK;
     AQ_TRY(aq_segment_new(aq_test_backend(), bytes, segment));
@@ -170,6 +172,27 @@ static void a_team_takes_its_own_outputs(void) {
     check_own(SIZE_MAX);
 }
 
+/* Two resident feeds that give each other what they made. */
+static void a_taker_uses_the_memory_of_its_own_offer_again(void) {
+    aq_feed_fixture made = aq_feed_fixture_new();
+    relay_table table = {0};
+    relay_seat seats[2];
+    aq_block_feed first = seated_feed(&made, &table, &seats[0], 0, SIZE_MAX),
+                  second = seated_feed(&made, &table, &seats[1], 1, SIZE_MAX);
+    AQ_CHECK(aq_feed_from_start(&first, 0));
+    aq_feed_work_through(&first, NULL);
+    aq_segment_name before, after;
+    AQ_CHECK(aq_segment_describe(&first.outputs.segment, &before));
+    AQ_CHECK(aq_feed_from_team(&second, 1, 1, 0));
+    aq_feed_work_through(&second, NULL);
+    AQ_CHECK(aq_feed_from_team(&first, 2, 2, 1));
+    AQ_CHECK(aq_segment_describe(&first.outputs.segment, &after));
+    CU_ASSERT_EQUAL(after.inode, before.inode);
+    aq_block_feed_free(&first);
+    aq_block_feed_free(&second);
+    aq_feed_fixture_free(&made);
+}
+
 /* Walking on from what another rank has must leave that as it is. */
 static void walking_from_mapped_activations_leaves_them_alone(void) {
     aq_feed_fixture made = aq_feed_fixture_new();
@@ -266,6 +289,8 @@ static const aq_case cases[] = {
     {"every_block_is_forwarded_once_by_teams_that_copy",
      every_block_is_forwarded_once_by_teams_that_copy},
     {"a_team_takes_its_own_outputs", a_team_takes_its_own_outputs},
+    {"a_taker_uses_the_memory_of_its_own_offer_again",
+     a_taker_uses_the_memory_of_its_own_offer_again},
     {"walking_from_mapped_activations_leaves_them_alone",
      walking_from_mapped_activations_leaves_them_alone},
     {"what_nobody_holds_is_computed", what_nobody_holds_is_computed},

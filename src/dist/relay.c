@@ -251,9 +251,18 @@ static aq_status await_pieces(aq_relay *self, int holder) {
     return aq_stop_check();
 }
 
-static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *segment) {
-    aq_status status = AQ_OK;
-    if (!segment->data) status = aq_segment_new(self->settings.backend, bytes, segment);
+/* `spare` if it is of that size. */
+static aq_status make_place(aq_relay *self, size_t bytes, aq_segment *spare, aq_segment *segment) {
+    if (!spare->data || spare->bytes != bytes)
+        return aq_segment_new(self->settings.backend, bytes, segment);
+    *segment = *spare;
+    *spare = (aq_segment){0};
+    return AQ_OK;
+}
+
+static aq_status receive(aq_relay *self, int holder, size_t bytes, aq_segment *spare,
+                         aq_segment *segment) {
+    aq_status status = make_place(self, bytes, spare, segment);
     if (status != AQ_OK) {
         say(self, holder, WORD_MAPPED); /* or the holder waits for ever */
         return status;
@@ -270,31 +279,30 @@ static bool may_map(const aq_relay *self, int holder) {
     return !self->settings.copies && self->nodes[holder] == self->nodes[self->settings.ranks->rank];
 }
 
-static aq_status fetch_from(aq_relay *self, int holder, const word *asked, aq_segment *segment) {
+static aq_status fetch_from(aq_relay *self, int holder, const word *asked, aq_segment *spare,
+                            aq_segment *segment) {
     AQ_TRY(ask(self, holder, asked));
-    if (!may_map(self, holder)) return receive(self, holder, asked->bytes, segment);
-    aq_segment mapped;
-    aq_status status = aq_segment_map(self->settings.backend, &self->answer.word.name, &mapped);
+    if (!may_map(self, holder)) return receive(self, holder, asked->bytes, spare, segment);
+    aq_status status = aq_segment_map(self->settings.backend, &self->answer.word.name, segment);
     if (status != AQ_OK) {
         aq_log_info("rank %d's activations are copied: %s", holder, aq_error_text());
-        return receive(self, holder, asked->bytes, segment);
+        return receive(self, holder, asked->bytes, spare, segment);
     }
-    aq_segment_free(segment);
-    *segment = mapped;
     say(self, holder, WORD_MAPPED);
     return AQ_OK;
 }
 
-aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment) {
+aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *spare,
+                         aq_segment *segment) {
     aq_relay *self = state;
     const aq_ranks *ranks = self->settings.ranks;
     int holder = task->team * self->settings.team_size + ranks->rank % self->settings.team_size;
     const word asked = {.kind = WORD_WANT, .boundary = task->start, .bytes = bytes};
-    if (segment->bytes != bytes) aq_segment_free(segment);
+    *segment = (aq_segment){0};
     aq_status status;
     AQ_NEED(holder >= 0 && holder < ranks->size, AQ_INVALID, "activations of rank %d of %d", holder,
             ranks->size);
-    AQ_STEP(fetch_from(self, holder, &asked, segment));
+    AQ_STEP(fetch_from(self, holder, &asked, spare, segment));
     self->fetched += (double)bytes;
 done:
     if (status != AQ_OK) aq_segment_free(segment);

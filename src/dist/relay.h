@@ -38,7 +38,8 @@ bool aq_relay_environment_copies(void);
  * the pieces that are on their way have come. */
 aq_status aq_relay_offer(void *state, size_t boundary, const aq_segment *segment);
 aq_status aq_relay_withdraw(void *state);
-aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment);
+aq_status aq_relay_fetch(void *state, const aq_task *task, size_t bytes, aq_segment *spare,
+                         aq_segment *segment);
 
 /* Bytes that this rank has fetched so far, mapped or copied. For the main thread. */
 double aq_relay_fetched(const aq_relay *relay);

@@ -29,9 +29,10 @@ static aq_status withdraw(void *state) {
     return aq_relay_withdraw(self->relay);
 }
 
-static aq_status fetch(void *state, const aq_task *task, size_t bytes, aq_segment *segment) {
+static aq_status fetch(void *state, const aq_task *task, size_t bytes, aq_segment *spare,
+                       aq_segment *segment) {
     const aq_worker *self = state;
-    return aq_relay_fetch(self->relay, task, bytes, segment);
+    return aq_relay_fetch(self->relay, task, bytes, spare, segment);
 }
 
 static aq_status forwarded(void *state, size_t block) {

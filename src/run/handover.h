@@ -38,10 +38,11 @@ typedef struct aq_handover {
     aq_status (*withdraw)(void *state);
 
     /* Gets the boundary where the task starts, `bytes` of it, from the same member of its team:
-     * mapped where both are on one node (then *segment is `shared`), else copied. *segment may be
-     * one of this size whose memory is used again or freed, else empty; after a failure it is
-     * empty. MISSING if that rank does not hold the boundary (any more). */
-    aq_status (*fetch)(void *state, const aq_task *task, size_t bytes, aq_segment *segment);
+     * mapped where both are on one node (then *segment is `shared`), else copied; into *spare's
+     * memory if that is of this size (then *spare is empty afterwards). *segment is overwritten,
+     * and empty after a failure. MISSING if that rank does not hold the boundary (any more). */
+    aq_status (*fetch)(void *state, const aq_task *task, size_t bytes, aq_segment *spare,
+                       aq_segment *segment);
 
     /* The dense outputs of `block` are complete, and offered: the coordinator may hand out the next
      * one. */

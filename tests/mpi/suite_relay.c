@@ -74,7 +74,10 @@ static aq_status fetch(fixture *self, int team, size_t boundary, size_t bytes,
                        aq_segment *segment) {
     const aq_task task = {
         .block = boundary, .start = boundary, .source = AQ_SOURCE_TEAM, .team = team};
-    return aq_relay_fetch(self->relay, &task, bytes, segment);
+    aq_segment spare = *segment;
+    aq_status status = aq_relay_fetch(self->relay, &task, bytes, &spare, segment);
+    aq_segment_free(&spare);
+    return status;
 }
 
 static void expect(const aq_segment *segment, int rank, size_t bytes) {
