@@ -5,9 +5,13 @@
 source "$(dirname "$0")/common.sh" "$@"
 make_reference
 
-# A run whose last block and gathered model are missing.
-cp -r "$folder/whole" "$folder/template"
-rm -f "$folder"/template/blocks/block-0003.h5* "$folder"/template/model.aqlm.h5* "$folder/template/metrics.jsonl"
+# template RUN: a run whose last block and gathered model are missing.
+template() {
+  rm -rf "$folder/template"
+  cp -r "$folder/$1" "$folder/template"
+  rm -f "$folder"/template/blocks/block-0003.h5* "$folder"/template/model.aqlm.h5* "$folder/template/metrics.jsonl"
+}
+template whole
 
 # begin RUN: a new run directory, made from $from.
 begin() {
@@ -64,8 +68,15 @@ each_step() {
 from=template
 each_step 'a block file' '*/blocks/block-0003*'
 each_step 'a finished layer' '*/work/block-0003/mlp.up_proj*'
-each_step 'the state of tuning' '*/work/block-0003/tuning*'
 each_step 'the gathered model' '*/model.aqlm.h5*'
+# The first epoch's state is written while the second one goes on, whose state replaces it.
+settings+=(--set tuning.epochs=2)
+reference=$folder/tuned/model.aqlm.h5
+check "a job of two epochs runs undisturbed" together 2 tuned
+template tuned
+each_step 'the state of tuning' '*/work/block-0003/tuning*'
+settings=("${quick[@]}")
+reference=$folder/whole/model.aqlm.h5
 from=nothing
 settings+=(--set run.snapshot_every=2)
 each_step 'a snapshot' '*/snapshots/*'
