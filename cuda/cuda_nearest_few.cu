@@ -1,9 +1,10 @@
 /* The nearest of few entries, all of which a block holds in shared memory. Tensor cores compute
- * scores (split_tiles.h) that are no less than 0 but for rounding, so that they are ordered like
- * the integers of their bits; an entry's mark replaces the last of these bits, and one minimum
- * finds both. So scores count to 2^-16 of the largest |x|^2 of a warp's points. */
+ * scores from float16 coordinates, each to 2^-12, with float32 sums. A base makes all scores
+ * positive, so that they are ordered like the integers of their bits; an entry's mark replaces the
+ * last of these bits, and one minimum finds both: scores count to 2^-16 of the largest |x|^2 of a
+ * warp's points. What is lost goes with the square of these errors. */
+#include "mma.h"
 #include "nearest.h"
-#include "split_tiles.h"
 
 #include <cfloat>
 #include <climits>
@@ -13,17 +14,26 @@ constexpr unsigned few_together = 4; /* tiles of points whose products do not wa
 constexpr int mark_bits = 127;       /* tile and column of an entry, for 64 tiles */
 static_assert(2 * ((nearest_few + 7) / 8) <= mark_bits + 1, "marks of all entries");
 
-/* A block's entries, in dynamic shared memory: tiles, then norms. */
+/* A block's entries, in dynamic shared memory: tiles of 8, each lane's piece of b for every eight
+ * dimensions; norms. */
 struct few_table {
     uint32_t *words;
     float *norms;
     unsigned tiles;
+    float factor; /* what coordinates are multiplied by: a power of two */
+    float lacks;  /* every |e|^2 is at most norm + that */
 
-    static __host__ __device__ size_t bytes(unsigned entries, unsigned width) {
-        unsigned eights = width <= 8 ? 1 : 2;
-        return (entries + 7) / 8 * (eights * split_tile_words + 8) * sizeof(float);
+    static __host__ __device__ size_t bytes(unsigned tiles, unsigned eights) {
+        return tiles * (eights * 32 + 8) * sizeof(float);
     }
 };
+
+/* The power of two that brings `size` to 0.5 .. 1. */
+static __device__ float factor_of(float size) {
+    int exponent;
+    frexpf(size, &exponent);
+    return size > 0 ? ldexpf(1, max(-60, min(60, -exponent))) : 1;
+}
 
 static __device__ float block_largest(float value) {
     __shared__ float warps[few_warps];
@@ -44,74 +54,125 @@ static __device__ float norm_lacks(const nearest_args &args, unsigned entry) {
     return square - args.norms[entry];
 }
 
-/* Fills the table; entries past the last one, and those without a norm, can never win. Returns what
- * makes every |e|^2 at most norm + that. */
-template <unsigned Eights>
-static __device__ float load_table(const nearest_args &args, few_table &table) {
-    float lacks = 0;
-    for (unsigned i = threadIdx.x; i < table.tiles * Eights * 32; i += few_threads)
-        split_store(args.entries, args.entry_count, args.width, Eights, i, table.words);
-    for (unsigned k = threadIdx.x; k < table.tiles * 8; k += few_threads) {
-        bool usable = k < args.entry_count && fabsf(args.norms[k]) <= FLT_MAX;
-        table.norms[k] = usable ? args.norms[k] : INFINITY;
-        if (usable) lacks = fmaxf(lacks, norm_lacks(args, k));
-    }
-    return block_largest(lacks);
+static __device__ bool entry_is_usable(const nearest_args &args, unsigned entry) {
+    bool usable = entry < args.entry_count && fabsf(args.norms[entry]) <= FLT_MAX;
+    for (unsigned i = 0; usable && i < args.width; i++)
+        usable = fabsf(args.entries[(size_t)entry * args.width + i]) <= FLT_MAX;
+    return usable;
 }
 
-/* The lane's pieces of its warp's points, times -2; zeros for what is not finite. Returns at least
- * the largest |x|^2. */
-template <unsigned Tiles, unsigned Eights>
-static __device__ float load_points(const nearest_args &args, size_t first,
-                                    uint32_t (&points)[Tiles][Eights][4]) {
-    unsigned row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
-    float largest = 0;
-#pragma unroll
-    for (unsigned i = 0; i < 2 * Tiles; i++) {
-        size_t n = first + i / 2 * 16 + i % 2 * 8 + row;
-        unsigned width = n < args.count ? args.width : 0;
-        float square = 0;
-        for (unsigned eight = 0; eight < Eights; eight++) {
-            split_two two(args.points + n * args.width, width, eight * 8 + 2 * pair);
-            two.low = fabsf(two.low) <= FLT_MAX ? -2 * two.low : 0;
-            two.high = fabsf(two.high) <= FLT_MAX ? -2 * two.high : 0;
-            square = fmaf(two.low, two.low, fmaf(two.high, two.high, square));
-            points[i / 2][eight][i % 2] = two.first_parts();
-            points[i / 2][eight][2 + i % 2] = two.second_parts();
-        }
-        largest = fmaxf(largest, square);
+/* The table's factor, norms and what they lack; entries past the last one, and those with numbers
+ * that are not finite, can never win. */
+static __device__ void load_norms(const nearest_args &args, few_table &table) {
+    float lacks = 0, largest = 0;
+    for (unsigned k = threadIdx.x; k < table.tiles * 8; k += few_threads) {
+        bool usable = entry_is_usable(args, k);
+        table.norms[k] = usable ? args.norms[k] : INFINITY;
+        if (!usable) continue;
+        lacks = fmaxf(lacks, norm_lacks(args, k));
+        for (unsigned i = 0; i < args.width; i++)
+            largest = fmaxf(largest, fabsf(args.entries[(size_t)k * args.width + i]));
     }
+    table.lacks = block_largest(lacks);
+    __syncthreads();
+    table.factor = factor_of(block_largest(largest));
+}
+
+template <unsigned Eights>
+static __device__ void load_words(const nearest_args &args, few_table &table) {
+    for (unsigned i = threadIdx.x; i < table.tiles * Eights * 32; i += few_threads) {
+        unsigned tile = i / 32 / Eights, element = i / 32 % Eights * 8 + i % 4 * 2;
+        unsigned entry = tile * 8 + i % 32 / 4;
+        unsigned width = table.norms[entry] < INFINITY ? args.width : 0;
+        const float *values = args.entries + (size_t)entry * args.width + element;
+        float low = element < width ? values[0] : 0, high = element + 1 < width ? values[1] : 0;
+        table.words[i] = cuda_pack_halves(table.factor * low, table.factor * high);
+    }
+}
+
+/* Elements `element`, `element` + 1 of point n; zeros for what is missing or not finite. */
+template <bool Whole>
+static __device__ void load_two(const nearest_args &args, size_t n, unsigned element,
+                                float (&two)[2]) {
+    two[0] = two[1] = 0;
+    if (n >= args.count) return;
+    const float *values = args.points + n * args.width + element;
+    if (Whole) {
+        const uint2 both = *reinterpret_cast<const uint2 *>(values);
+        two[0] = __uint_as_float(both.x);
+        two[1] = __uint_as_float(both.y);
+    } else {
+        for (unsigned i = 0; i < 2; i++)
+            if (element + i < args.width) two[i] = values[i];
+    }
+    for (unsigned i = 0; i < 2; i++)
+        if (!(fabsf(two[i]) <= FLT_MAX)) two[i] = 0;
+}
+
+/* At least the largest |x|^2 of the warp's points, from the lane's largest part of one. */
+static __device__ float largest_square(float largest) {
     for (unsigned flip = 4; flip < 32; flip *= 2)
         largest = fmaxf(largest, __shfl_xor_sync(cuda_whole_warp, largest, flip));
     largest += __shfl_xor_sync(cuda_whole_warp, largest, 1);
-    largest += __shfl_xor_sync(cuda_whole_warp, largest, 2);
-    return largest / 4;
+    return largest + __shfl_xor_sync(cuda_whole_warp, largest, 2);
 }
 
-/* best[tile][half]: over the lane's columns, for row lane / 4 + 8 half of the tile. */
+/* What a warp's scores are made from: -2 x times the factor, and |x|^2 at most. */
+template <unsigned Tiles, unsigned Eights> struct few_points {
+    uint32_t pieces[Tiles][2 * Eights];
+    float factor, square;
+};
+
+template <unsigned Tiles, unsigned Eights, bool Whole>
+static __device__ void load_points(const nearest_args &args, size_t first,
+                                   few_points<Tiles, Eights> &points) {
+    unsigned row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
+    float values[2 * Tiles][Eights][2], largest = 0;
+#pragma unroll
+    for (unsigned i = 0; i < 2 * Tiles; i++) {
+        float square = 0;
+        for (unsigned eight = 0; eight < Eights; eight++) {
+            float(&two)[2] = values[i][eight];
+            load_two<Whole>(args, first + i / 2 * 16 + i % 2 * 8 + row, eight * 8 + 2 * pair, two);
+            square = fmaf(two[0], two[0], fmaf(two[1], two[1], square));
+        }
+        largest = fmaxf(largest, square);
+    }
+    points.square = largest_square(largest);
+    points.factor = factor_of(sqrtf(points.square));
+    float factor = -2 * points.factor;
+#pragma unroll
+    for (unsigned i = 0; i < 2 * Tiles; i++)
+        for (unsigned eight = 0; eight < Eights; eight++)
+            points.pieces[i / 2][2 * eight + i % 2] =
+                cuda_pack_halves(factor * values[i][eight][0], factor * values[i][eight][1]);
+}
+
+/* best[tile][half]: over the lane's columns, for row lane / 4 + 8 half of the tile. The base is a
+ * little above the largest |x|^2, for what coordinates are rounded by. */
 template <unsigned Tiles, unsigned Eights>
-static __device__ void search_tiles(const few_table &table, float base,
-                                    const uint32_t (&points)[Tiles][Eights][4],
+static __device__ void search_tiles(const few_table &table, const few_points<Tiles, Eights> &points,
                                     int (&best)[Tiles][2]) {
     constexpr unsigned together = Tiles < few_together ? Tiles : few_together;
+    const float factor = table.factor * points.factor;
+    const float base = factor * (points.square * (1 + 0x1p-8f) + table.lacks);
     unsigned lane = threadIdx.x % 32;
     for (unsigned i = 0; i < 2 * Tiles; i++) best[i / 2][i % 2] = INT_MAX;
 #pragma unroll 2
     for (unsigned tile = 0; tile < table.tiles; tile++) {
-        uint32_t first[Eights], second[Eights];
-        for (unsigned eight = 0; eight < Eights; eight++) {
-            const uint32_t *words = table.words + (tile * Eights + eight) * split_tile_words + lane;
-            first[eight] = words[0];
-            second[eight] = words[32];
-        }
+        uint32_t entries[Eights];
+        for (unsigned eight = 0; eight < Eights; eight++)
+            entries[eight] = table.words[(tile * Eights + eight) * 32 + lane];
         const float *norms = table.norms + tile * 8 + lane % 4 * 2;
-        const float n0 = norms[0] + base, n1 = norms[1] + base;
+        const float n0 = fmaf(norms[0], factor, base), n1 = fmaf(norms[1], factor, base);
         const float start[4] = {n0, n1, n0, n1};
         int mark = (int)(2 * tile);
 #pragma unroll
         for (unsigned p = 0; p < Tiles; p += together) {
             float score[together][4];
-            split_products<together, Eights>(points + p, first, second, start, score);
+#pragma unroll
+            for (unsigned i = 0; i < together; i++)
+                cuda_mma(score[i], points.pieces[p + i], entries, start);
 #pragma unroll
             for (unsigned i = 0; i < 2 * together; i++) {
                 int even = (int)__float_as_uint(score[i / 2][i % 2 * 2]);
@@ -136,21 +197,22 @@ static __device__ unsigned winner_of(int best) {
     return (unsigned)key;
 }
 
-template <unsigned Tiles, unsigned Eights>
+template <unsigned Tiles, unsigned Eights, bool Whole>
 static __global__ void __launch_bounds__(few_threads, 4) few_kernel(nearest_args args) {
     constexpr unsigned block_points = few_warps * Tiles * 16;
     extern __shared__ __align__(16) uint32_t shared[];
-    few_table table = {shared, nullptr, (args.entry_count + 7) / 8};
-    table.norms = reinterpret_cast<float *>(shared + table.tiles * Eights * split_tile_words);
-    float lacks = load_table<Eights>(args, table);
-    unsigned own = threadIdx.x / 32 * (Tiles * 16), lane = threadIdx.x % 32;
+    few_table table = {shared, nullptr, (args.entry_count + 7) / 8, 1, 0};
+    table.norms = reinterpret_cast<float *>(shared + table.tiles * Eights * 32);
+    load_norms(args, table);
+    load_words<Eights>(args, table);
     __syncthreads();
+    unsigned own = threadIdx.x / 32 * (Tiles * 16), lane = threadIdx.x % 32;
     for (size_t batch = blockIdx.x; batch * block_points < args.count; batch += gridDim.x) {
         size_t first = batch * block_points + own;
-        uint32_t points[Tiles][Eights][4];
+        few_points<Tiles, Eights> points;
         int best[Tiles][2];
-        float base = load_points<Tiles, Eights>(args, first, points) + lacks;
-        search_tiles<Tiles, Eights>(table, base, points, best);
+        load_points<Tiles, Eights, Whole>(args, first, points);
+        search_tiles<Tiles, Eights>(table, points, best);
 #pragma unroll
         for (unsigned i = 0; i < 2 * Tiles; i++) {
             unsigned winner = winner_of(best[i / 2][i % 2]);
@@ -166,16 +228,21 @@ static aq_status run_few(const cuda_state *state, const nearest_args &args) {
     constexpr unsigned block_points = few_warps * Tiles * 16;
     size_t batches = (args.count + block_points - 1) / block_points;
     unsigned blocks = (unsigned)(batches < few_blocks ? batches : few_blocks);
-    size_t bytes = few_table::bytes(args.entry_count, args.width);
-    few_kernel<Tiles, Eights><<<blocks, few_threads, bytes, state->stream>>>(args);
+    size_t bytes = few_table::bytes((args.entry_count + 7) / 8, Eights);
+    bool whole =
+        args.width == 8 * Eights && reinterpret_cast<uintptr_t>(args.points) % sizeof(uint2) == 0;
+    if (whole)
+        few_kernel<Tiles, Eights, true><<<blocks, few_threads, bytes, state->stream>>>(args);
+    else
+        few_kernel<Tiles, Eights, false><<<blocks, few_threads, bytes, state->stream>>>(args);
     CUDA_TRY(cudaGetLastError());
     return AQ_OK;
 }
 
 /* Few points: fewer a warp, so that they fill the device. */
 aq_status cuda_nearest_few(const cuda_state *state, const nearest_args &args) {
-    constexpr size_t few_points = 1 << 17;
-    if (args.width > 8)
-        return args.count < few_points ? run_few<1, 2>(state, args) : run_few<4, 2>(state, args);
-    return args.count < few_points ? run_few<1, 1>(state, args) : run_few<8, 1>(state, args);
+    constexpr size_t few_points_most = 1 << 17;
+    bool few = args.count < few_points_most;
+    if (args.width > 8) return few ? run_few<1, 2>(state, args) : run_few<4, 2>(state, args);
+    return few ? run_few<1, 1>(state, args) : run_few<8, 1>(state, args);
 }
