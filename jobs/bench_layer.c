@@ -47,7 +47,7 @@ static const struct argp_option option_list[] = {
     {"noise", FIRST_SETTING + 11, "X", 0,
      "On codebooks during the search, falling over 4/5 of the rounds (0)", 0},
     {"search", FIRST_SETTING + 12, "NAME", 0,
-     "Of codes: beam, or pairs of two codebooks at once (beam)", 0},
+     "Of codes: beam, pairs of two codebooks at once, or auto (beam)", 0},
     {"exact", OPTION_EXACT, "PART", 0,
      "Search in float32 throughout, without tensor cores: k-means, codes or all", 0},
     {"json", 'j', NULL, 0, "Print one JSON object", 0},
@@ -268,6 +268,7 @@ static aq_status bench_layer(const bench_options *options) {
 aq_status aq_bench_layer(int argc, char **argv) {
     bench_options options = {.repeats = 5};
     AQ_TRY(aq_config_new(&options.config));
+    options.config.quantizer.search = AQ_SEARCH_BEAM;
     aq_status status = aq_job_parse(&layer_line, argc, argv, &options);
     if (status == AQ_OK) status = bench_layer(&options);
     aq_config_free(&options.config);

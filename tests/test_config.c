@@ -58,6 +58,30 @@ static void defaults_are_the_published_ones(void) {
     aq_config_free(&config);
 }
 
+static aq_search_kind search_of(const char *scheme, const char *beam, const char *lines) {
+    aq_config config = fresh();
+    char text[64];
+    const char *const keys[] = {"scheme", "beam", "out_group"}, *values[] = {scheme, beam, lines};
+    for (int i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, "quantizer.%s=%s", keys[i], values[i]);
+        AQ_CHECK(aq_config_set(text, &config));
+    }
+    aq_search_kind kind = aq_config_search(&config);
+    AQ_CHECK(aq_config_set("quantizer.search=beam", &config));
+    CU_ASSERT_EQUAL(aq_config_search(&config), AQ_SEARCH_BEAM);
+    aq_config_free(&config);
+    return kind;
+}
+
+static void pairs_are_searched_by_default_where_they_fit(void) {
+    CU_ASSERT_EQUAL(search_of("2x8", "1", "1"), AQ_SEARCH_PAIRS);
+    CU_ASSERT_EQUAL(search_of("2x4", "1", "1"), AQ_SEARCH_PAIRS);
+    CU_ASSERT_EQUAL(search_of("2x8", "4", "1"), AQ_SEARCH_BEAM);
+    CU_ASSERT_EQUAL(search_of("2x8", "1", "2"), AQ_SEARCH_BEAM);
+    CU_ASSERT_EQUAL(search_of("1x16", "1", "1"), AQ_SEARCH_BEAM);
+    CU_ASSERT_EQUAL(search_of("2x9", "1", "1"), AQ_SEARCH_BEAM);
+}
+
 static void yaml_sets_nested_keys_and_leaves_the_rest(void) {
     static const char text[] = "model: 'm'   # a comment\n"
                                "calibration: {tokens: t.npy, sequences: 12}\n"
@@ -300,6 +324,7 @@ static void every_recipe_can_be_read(void) {
 int main(int argc, char **argv) {
     static const aq_case cases[] = {
         CASE(defaults_are_the_published_ones),
+        CASE(pairs_are_searched_by_default_where_they_fit),
         CASE(yaml_sets_nested_keys_and_leaves_the_rest),
         CASE(an_unknown_key_names_its_nearest_neighbour_and_line),
         CASE(values_of_the_wrong_kind_are_refused),

@@ -5,10 +5,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+bool aq_search_pairs_fit(const aq_scheme *scheme, int beam) {
+    return scheme->codebooks == 2 && beam == 1 && 1 << scheme->bits <= AQ_MAX_PAIR_ENTRIES;
+}
+
 aq_status aq_search_kind_check(aq_search_kind kind, const aq_scheme *scheme, int beam) {
-    AQ_REQUIRE(kind != AQ_SEARCH_PAIRS || (scheme->codebooks == 2 && beam == 1 &&
-                                           1 << scheme->bits <= AQ_MAX_PAIR_ENTRIES),
-               AQ_INVALID,
+    AQ_REQUIRE(kind != AQ_SEARCH_PAIRS || aq_search_pairs_fit(scheme, beam), AQ_INVALID,
                "a search of pairs needs two codebooks of at most 8 bits and a beam of 1, found "
                "%dx%d and %d",
                scheme->codebooks, scheme->bits, beam);

@@ -34,8 +34,10 @@ static inline size_t aq_search_run_groups(const aq_scheme *scheme, size_t groups
  * published rounds": 10 to 15% less error at twice to four times the work). */
 typedef enum aq_search_kind { AQ_SEARCH_BEAM, AQ_SEARCH_PAIRS } aq_search_kind;
 
-/* INVALID unless pairs can be searched: two codebooks of at most AQ_MAX_PAIR_ENTRIES, a beam of 1.
- */
+/* Whether pairs can be searched: two codebooks of at most AQ_MAX_PAIR_ENTRIES, a beam of 1. */
+bool aq_search_pairs_fit(const aq_scheme *scheme, int beam);
+
+/* INVALID if they are to be searched and do not fit. */
 aq_status aq_search_kind_check(aq_search_kind kind, const aq_scheme *scheme, int beam);
 
 /* Buffers of one layer's passes. For `rows` row groups, at most a chunk's. */

@@ -49,17 +49,24 @@ aq_status aq_config_check(const aq_config *config) {
                "calibration.validation is %ld of calibration.sequences %ld: at least one sequence "
                "must be left to fit",
                config->calibration.validation, config->calibration.sequences);
-    AQ_TRY(aq_search_kind_check((aq_search_kind)config->quantizer.search, &config->quantizer.scheme,
+    AQ_TRY(aq_search_kind_check(aq_config_search(config), &config->quantizer.scheme,
                                 (int)config->quantizer.beam));
     AQ_REQUIRE(strcmp(config->model, config->output) != 0, AQ_INVALID,
                "output and model are the same folder: %s", config->model);
     return AQ_OK;
 }
 
+aq_search_kind aq_config_search(const aq_config *config) {
+    const aq_scheme *scheme = &config->quantizer.scheme;
+    if (config->quantizer.search != AQ_SEARCH_AUTO) return (aq_search_kind)config->quantizer.search;
+    bool fit = scheme->out_group == 1 && aq_search_pairs_fit(scheme, (int)config->quantizer.beam);
+    return fit ? AQ_SEARCH_PAIRS : AQ_SEARCH_BEAM;
+}
+
 aq_fit_settings aq_config_fit(const aq_config *config) {
     return (aq_fit_settings){.scheme = config->quantizer.scheme,
                              .beam = (int)config->quantizer.beam,
-                             .search = (aq_search_kind)config->quantizer.search,
+                             .search = aq_config_search(config),
                              .kmeans_iterations = (int)config->quantizer.kmeans_iterations,
                              .kmeans_starts = (int)config->quantizer.kmeans_starts,
                              .rounds = (int)config->quantizer.rounds,

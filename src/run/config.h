@@ -13,6 +13,8 @@ typedef enum aq_inputs { AQ_INPUTS_DENSE, AQ_INPUTS_QUANTIZED } aq_inputs;
 
 typedef enum aq_tuning_precision { AQ_TUNING_HALF, AQ_TUNING_FAST } aq_tuning_precision;
 
+enum { AQ_SEARCH_AUTO = AQ_SEARCH_PAIRS + 1 }; /* quantizer.search besides aq_search_kind */
+
 typedef struct aq_config {
     char *model;  /* owned; the Hugging Face folder */
     char *output; /* owned; the run directory */
@@ -24,7 +26,7 @@ typedef struct aq_config {
         aq_scheme scheme; /* quantizer.scheme, .group, .out_group */
         long beam, rounds, kmeans_iterations, kmeans_starts, adam_steps;
         double tolerance, noise, learning_rate;
-        unsigned search; /* aq_search_kind */
+        unsigned search; /* aq_search_kind, or AQ_SEARCH_AUTO: see aq_config_search */
         unsigned solver; /* aq_solver_kind */
     } quantizer;
     struct {
@@ -64,6 +66,9 @@ aq_status aq_config_set(const char *assignment, aq_config *config);
 
 /* What no single row can see: required keys, scheme limits, validation < sequences ... */
 aq_status aq_config_check(const aq_config *config);
+
+/* Of codes: what is asked for; of itself pairs where they fit and groups have one row. */
+aq_search_kind aq_config_search(const aq_config *config);
 
 /* The settings of a layer's fit; seed and watch are the caller's to set. */
 aq_fit_settings aq_config_fit(const aq_config *config);

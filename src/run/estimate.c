@@ -116,7 +116,7 @@ static double phase_codebooks(const work *of) {
  */
 static double searches(const aq_config *config) {
     const aq_scheme *scheme = &config->quantizer.scheme;
-    if (config->quantizer.search == AQ_SEARCH_PAIRS) return (double)aq_entries_of(scheme) / 4;
+    if (aq_config_search(config) == AQ_SEARCH_PAIRS) return (double)aq_entries_of(scheme) / 4;
     return (double)config->quantizer.beam * scheme->codebooks;
 }
 
@@ -124,7 +124,7 @@ static double phase_codes(const work *of) {
     const aq_scheme *scheme = &of->config->quantizer.scheme;
     double seconds = 0, beam = (double)of->config->quantizer.beam;
     double rate = score_rate(of, of->rates->codes_scores, of->rates->codes_scores_many);
-    bool pairs = of->config->quantizer.search == AQ_SEARCH_PAIRS;
+    bool pairs = aq_config_search(of->config) == AQ_SEARCH_PAIRS;
     double turns = pairs ? 1 : scheme->codebooks; /* of a column group */
     for (int l = 0; l < AQ_LINEAR_COUNT; l++) {
         const aq_linear_shape *linear = &of->shape->linears[l];

@@ -240,7 +240,7 @@ static size_t search_scratch(const aq_linear_shape *linear, const aq_config *con
     size_t steps = s.columns / (size_t)scheme->in_group, lines = (size_t)scheme->out_group;
     size_t search = s.columns * s.columns + steps * s.codebooks * s.entries;
     size_t vector = aq_vector_of(scheme), padded = vector <= WIDEST / 2 ? WIDEST / 2 : WIDEST;
-    if (config->quantizer.search == AQ_SEARCH_PAIRS)
+    if (aq_config_search(config) == AQ_SEARCH_PAIRS)
         search += steps * larger(s.entries, PAIR_ROWS) * AQ_MAX_PAIR_ENTRIES;
     if (s.entries >= LARGE && vector <= WIDEST)
         search += s.rows * s.beam * (lines * s.columns + vector + s.entries / CHUNK) +

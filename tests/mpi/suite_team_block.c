@@ -244,23 +244,24 @@ static aq_config job(const char *path, const char *inputs) {
     snprintf(text[2], sizeof *text, "output=%s", path);
     snprintf(text[3], sizeof *text, "run.inputs=%s", inputs);
     snprintf(text[4], sizeof *text, "run.backend=%s", aq_backend_name(aq_test_backend()));
-    const char *rest[] = {text[0],
-                          text[1],
-                          text[2],
-                          text[3],
-                          text[4],
-                          "calibration.sequences=13",
-                          "calibration.length=64",
-                          "calibration.validation=4",
-                          "quantizer.scheme=2x4",
-                          "quantizer.kmeans_iterations=3",
-                          "quantizer.kmeans_starts=1",
-                          "quantizer.rounds=1",
-                          strcmp(inputs, "dense") == 0 ? "quantizer.solver=cg"
-                                                       : "quantizer.solver=adam",
-                          "quantizer.adam_steps=5",
-                          "tuning.epochs=2",
-                          "tuning.batch=4"};
+    const char *rest[] = {
+        text[0],
+        text[1],
+        text[2],
+        text[3],
+        text[4],
+        "calibration.sequences=13",
+        "calibration.length=64",
+        "calibration.validation=4",
+        "quantizer.scheme=2x4",
+        "quantizer.kmeans_iterations=3",
+        "quantizer.kmeans_starts=1",
+        "quantizer.rounds=1",
+        strcmp(inputs, "dense") == 0 ? "quantizer.solver=cg" : "quantizer.solver=adam",
+        strcmp(inputs, "dense") == 0 ? "quantizer.search=auto" : "quantizer.search=beam",
+        "quantizer.adam_steps=5",
+        "tuning.epochs=2",
+        "tuning.batch=4"};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
         AQ_CHECK(aq_config_set(rest[i], &config));
     return config;
@@ -310,7 +311,7 @@ static void run_job(const char *path, const char *inputs, const aq_team *team,
 }
 
 /* `near`: quantized inputs carry the difference of one block's codes into the next. Some short
- * steps of Adam tip fewer codes than a solved problem does. */
+ * steps of Adam tip fewer codes than a solved problem does, and one code fewer than a pair. */
 static void check_job(const char *inputs, double near) {
     char path[AQ_TEST_PATH], own[AQ_TEST_PATH], name[64];
     double errors[BLOCKS], expected[BLOCKS];
