@@ -1,7 +1,7 @@
 /* The nearest of few entries, all of which a block holds in shared memory. Tensor cores compute
  * scores from float16 coordinates, each to 2^-12, with float32 sums. A base makes all scores
  * positive, so that they are ordered like the integers of their bits; an entry's mark replaces the
- * last of these bits, and one minimum finds both: scores count to 2^-16 of the largest |x|^2 of a
+ * last of these bits, and one minimum finds both: scores count to 2^-14 of the largest |x|^2 of a
  * warp's points. What is lost goes with the square of these errors. */
 #include "mma.h"
 #include "nearest.h"
@@ -12,6 +12,7 @@
 constexpr unsigned few_warps = 4, few_threads = few_warps * 32, few_blocks = 528;
 constexpr unsigned few_together = 4; /* tiles of points whose products do not wait for each other */
 constexpr int mark_bits = 127;       /* tile and column of an entry, for 64 tiles */
+constexpr int entry_bits = 511;
 static_assert(2 * ((nearest_few + 7) / 8) <= mark_bits + 1, "marks of all entries");
 
 /* A block's entries, in dynamic shared memory: tiles of 8, each lane's piece of b for every eight
@@ -90,23 +91,26 @@ static __device__ void load_words(const nearest_args &args, few_table &table) {
     }
 }
 
-/* Elements `element`, `element` + 1 of point n; zeros for what is missing or not finite. */
+/* Elements `element`, `element` + 1 of point n, or of any point where there is none. No branch, so
+ * that all loads of a warp are under way at a time. */
 template <bool Whole>
 static __device__ void load_two(const nearest_args &args, size_t n, unsigned element,
                                 float (&two)[2]) {
-    two[0] = two[1] = 0;
-    if (n >= args.count) return;
-    const float *values = args.points + n * args.width + element;
+    const float *values = args.points + min(n, args.count - 1) * args.width;
     if (Whole) {
-        const uint2 both = *reinterpret_cast<const uint2 *>(values);
+        const uint2 both = *reinterpret_cast<const uint2 *>(values + element);
         two[0] = __uint_as_float(both.x);
         two[1] = __uint_as_float(both.y);
     } else {
-        for (unsigned i = 0; i < 2; i++)
-            if (element + i < args.width) two[i] = values[i];
+        two[0] = values[min(element, args.width - 1)];
+        two[1] = values[min(element + 1, args.width - 1)];
     }
+}
+
+/* Zeros for what is not finite, and past the vector's end. */
+static __device__ void clean_two(const nearest_args &args, unsigned element, float (&two)[2]) {
     for (unsigned i = 0; i < 2; i++)
-        if (!(fabsf(two[i]) <= FLT_MAX)) two[i] = 0;
+        if (!(fabsf(two[i]) <= FLT_MAX) || element + i >= args.width) two[i] = 0;
 }
 
 /* At least the largest |x|^2 of the warp's points, from the lane's largest part of one. */
@@ -129,11 +133,16 @@ static __device__ void load_points(const nearest_args &args, size_t first,
     unsigned row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
     float values[2 * Tiles][Eights][2], largest = 0;
 #pragma unroll
+    for (unsigned i = 0; i < 2 * Tiles * Eights; i++)
+        load_two<Whole>(args, first + i / Eights / 2 * 16 + i / Eights % 2 * 8 + row,
+                        i % Eights * 8 + 2 * pair, values[i / Eights][i % Eights]);
+#pragma unroll
     for (unsigned i = 0; i < 2 * Tiles; i++) {
         float square = 0;
+#pragma unroll
         for (unsigned eight = 0; eight < Eights; eight++) {
             float(&two)[2] = values[i][eight];
-            load_two<Whole>(args, first + i / 2 * 16 + i % 2 * 8 + row, eight * 8 + 2 * pair, two);
+            clean_two(args, eight * 8 + 2 * pair, two);
             square = fmaf(two[0], two[0], fmaf(two[1], two[1], square));
         }
         largest = fmaxf(largest, square);
@@ -185,16 +194,13 @@ static __device__ void search_tiles(const few_table &table, const few_points<Til
     }
 }
 
-/* Over the four lanes that share a row: the score, then the entry. */
+/* Over the four lanes that share a row: here the entry itself is the mark. */
 static __device__ unsigned winner_of(int best) {
-    unsigned mark = (unsigned)best & mark_bits;
-    unsigned entry = mark / 2 * 8 + threadIdx.x % 4 * 2 + mark % 2;
-    int64_t key = ((int64_t)(best & ~mark_bits) << 32) | entry;
-    for (unsigned flip = 1; flip < 4; flip *= 2) {
-        int64_t other = __shfl_xor_sync(cuda_whole_warp, key, flip);
-        key = other < key ? other : key;
-    }
-    return (unsigned)key;
+    int mark = best & mark_bits;
+    int entry = mark / 2 * 8 + (int)(threadIdx.x % 4 * 2) + mark % 2;
+    int key = (best & ~entry_bits) | entry;
+    key = min(key, __shfl_xor_sync(cuda_whole_warp, key, 1));
+    return (unsigned)(min(key, __shfl_xor_sync(cuda_whole_warp, key, 2)) & entry_bits);
 }
 
 template <unsigned Tiles, unsigned Eights, bool Whole>
