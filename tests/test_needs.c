@@ -89,7 +89,8 @@ static int lanes_of(const sizes *of, const aq_layout *layout, long wanted) {
     return aq_needs_lanes(&shape, &config, layout);
 }
 
-/* Of the fits of small layers alone, and never so that a job would take more. */
+/* Of the fits of small layers alone, and never so that a job would take more than a workspace a
+ * lane besides. */
 static void lanes_take_no_more_than_passes_do(void) {
     const sizes small = {384, 1024, 6, 6, 64}, odd = {64, 1024, 4, 2, 16};
     const aq_layout pair = {
@@ -107,7 +108,9 @@ static void lanes_take_no_more_than_passes_do(void) {
         aq_memory_needs_of(&shape, &config, &gpu, &one);
         config.run.lanes = lanes;
         aq_memory_needs_of(&shape, &config, &gpu, &needs);
-        CU_ASSERT_EQUAL(aq_needs_compute(&needs), aq_needs_compute(&one));
+        size_t workspaces = (size_t)aq_needs_lanes(&shape, &config, &gpu) << 25;
+        CU_ASSERT_EQUAL(needs.lanes, lanes > 1 ? workspaces : 0);
+        CU_ASSERT_EQUAL(aq_needs_compute(&needs), aq_needs_compute(&one) + needs.lanes);
     }
 }
 
@@ -205,10 +208,12 @@ static void check_peak(const sizes *of, const aq_config *config, const char *sta
     enum { WORKSPACE = 32 << 20 }; /* of cuBLAS; the driver's pool rounds sizes up */
     aq_model_shape shape = shape_of(of);
     aq_layout layout = alone;
+    aq_config one_lane = *config;
     aq_memory_needs needs;
     size_t before, peak;
+    one_lane.run.lanes = 1; /* as quantize works here */
     layout.cuda = strcmp(aq_backend_name(aq_test_backend()), "cuda") == 0;
-    aq_memory_needs_of(&shape, config, &layout, &needs);
+    aq_memory_needs_of(&shape, &one_lane, &layout, &needs);
     double expected =
         (double)(aq_needs_compute(&needs) + 2 * needs.boundary) + (layout.cuda ? WORKSPACE : 0);
     size_t most = strcmp(stage, "forward") == 0 ? needs.forward

@@ -289,10 +289,15 @@ static size_t fits_bytes(const sizes *of) {
     return block_bytes(of) + most;
 }
 
-/* Several at a time: all Gram matrices are there then, and the forms of all linears twice in the
- * end; cuBLAS has a workspace a lane. */
-static size_t lanes_bytes(const sizes *of, int lanes) {
+/* cuBLAS has a workspace a lane, as long as there are lanes. */
+static size_t workspace_bytes(const sizes *of, int lanes) {
     enum { WORKSPACE = 32 << 20 };
+    return of->layout->cuda && lanes > 1 ? (size_t)lanes * WORKSPACE : 0;
+}
+
+/* Several at a time: all Gram matrices are there then, and the forms of all linears twice in the
+ * end. */
+static size_t lanes_bytes(const sizes *of, int lanes) {
     const aq_model_shape *shape = of->shape;
     size_t means = 0, coded = 0, fits[AQ_LINEAR_COUNT] = {0}, most = 0;
     for (int tap = 0; tap < AQ_TAP_COUNT; tap++) {
@@ -308,8 +313,7 @@ static size_t lanes_bytes(const sizes *of, int lanes) {
             fits[at] = smaller;
         }
     }
-    for (int lane = 0; lane < lanes && lane < AQ_LINEAR_COUNT; lane++)
-        most += fits[lane] + (of->layout->cuda ? WORKSPACE : 0);
+    for (int lane = 0; lane < lanes && lane < AQ_LINEAR_COUNT; lane++) most += fits[lane];
     return block_bytes(of) + larger(gram_bytes(shape, 0) + means, means + 2 * coded + most);
 }
 
@@ -376,6 +380,7 @@ void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
                                .forward = forward_bytes(&of),
                                .fit = lanes > 1 ? lanes_bytes(&of, lanes) : fits_bytes(&of),
                                .tuning = tuning_bytes(&of),
+                               .lanes = workspace_bytes(&of, lanes),
                                .saving = saving_bytes(&of),
                                .boundary = sequences_of(config, layout) *
                                            (size_t)config->calibration.length * shape->hidden *
@@ -383,9 +388,9 @@ void aq_memory_needs_of(const aq_model_shape *shape, const aq_config *config,
 }
 
 size_t aq_needs_compute(const aq_memory_needs *needs) {
-    return larger(needs->forward, larger(needs->fit, needs->tuning));
+    return larger(needs->forward, larger(needs->fit, needs->tuning)) + needs->lanes;
 }
 
 size_t aq_needs_host_compute(const aq_memory_needs *needs) {
-    return larger(needs->forward, larger(needs->fit, needs->tuning + needs->saving));
+    return larger(needs->forward, larger(needs->fit, needs->tuning + needs->saving)) + needs->lanes;
 }

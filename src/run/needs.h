@@ -25,13 +25,14 @@ typedef struct aq_memory_needs {
     size_t forward;  /* tape, Gram sums */
     size_t fit;      /* of the linears that take most: solver, search, k-means, Gram matrices */
     size_t tuning;   /* gradients, tape, codes, parameters with their moments */
+    size_t lanes;    /* what further lanes of fits hold from the first to the last block */
     size_t saving;   /* in host memory, a team's first member alone: the copy of tuning's state */
     size_t boundary; /* activations at one boundary, of this rank's sequences: two are held */
 } aq_memory_needs;
 
 /* Linears that are fitted at a time (run/lanes.h): run.lanes, or on a GPU four if all are small, as
- * long as the fits then take no more memory than the block's passes do. One in a team of several
- * ranks, who fit each linear together. */
+ * long as the fits then take no more memory than the block's passes do, workspaces (`lanes` above)
+ * left out. One in a team of several ranks, who fit each linear together. */
 int aq_needs_lanes(const aq_model_shape *shape, const aq_config *config, const aq_layout *layout);
 
 /* Bytes of the whole job's files. */

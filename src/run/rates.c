@@ -45,7 +45,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
 
 /* H100: what a step costs from a whole job on docs-llama-16m, the rest from `bench rates` and
  * layers of 4096 x 4096; H200 has 1.4 times its bandwidth, an A100 about 0.4 of its arithmetic and
- * 0.6 of its bandwidth. The process's memory is that of four jobs on one H100, less plan's slack.
+ * 0.6 of its bandwidth. The process's memory is that of jobs on an H100, less plan's slack.
  */
 #define H100_RATES(arithmetic, bandwidth)                                                          \
     .kmeans_step = 50e-6, .kmeans_scores = 1e13 * (arithmetic),                                    \
@@ -56,7 +56,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
     .forward_step = 0.5e-3, .forward_flops = 250e12 * (arithmetic), .training_step = 1.3e-3,       \
     .training_flops = 400e12 * (arithmetic), .update_step = 0.5e-3,                                \
     .copy_bytes = 2.8e12 * (bandwidth), .gram_flops = 400e12 * (arithmetic),                       \
-    .process_memory = 0.54e9
+    .process_memory = 0.62e9
 
 static const aq_rates built_in[] = {
     {"NVIDIA H200", "cuda", H100_RATES(1.0, 1.4), .device_memory = 150e9},

@@ -54,9 +54,9 @@ static void check_fit(const aq_test_layer *layer, const aq_fit_settings *setting
     CU_ASSERT_TRUE(same_everywhere(&coded.scales));
     CU_ASSERT_TRUE(is_near(report.kmeans_error, expected.kmeans_error, 1e-5));
     CU_ASSERT_EQUAL(report.rounds, expected.rounds);
-    /* A code that flips by rounding changes what comes later. */
+    /* A code that flips by rounding changes what comes later, by much in so small a layer. */
     for (int i = 0; i < report.rounds; i++)
-        CU_ASSERT_TRUE(is_near(report.round_errors[i], expected.round_errors[i], 5e-3));
+        CU_ASSERT_TRUE(is_near(report.round_errors[i], expected.round_errors[i], i ? 1e-2 : 5e-3));
     double error;
     AQ_CHECK(aq_layer_error(&coded, &layer->weight, &layer->gram, aq_team_alone(), &error));
     CU_ASSERT_TRUE(is_near(report.error, error, 1e-5));
