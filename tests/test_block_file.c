@@ -152,11 +152,7 @@ static void a_damaged_file_is_refused_by_its_digest(void) {
     aq_model_shape shape = shape_of(aq_test_biased_model());
     aq_coded_block block;
     write_sample(&shape, "flipped.h5", path);
-    FILE *file = fopen(path, "r+b");
-    CU_ASSERT_FATAL(fseek(file, -1, SEEK_END) == 0);
-    int last = getc(file);
-    CU_ASSERT_FATAL(fseek(file, -1, SEEK_END) == 0 && putc(last ^ 1, file) != EOF);
-    fclose(file);
+    aq_test_flip(path, -1);
     AQ_CHECK_FAILS(
         aq_block_file_read(path, &shape, 1, &small, AQ_TEST_FINGERPRINT, aq_test_backend(), &block),
         AQ_FORMAT, "flipped.h5: damaged: its SHA-256");

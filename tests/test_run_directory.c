@@ -153,16 +153,6 @@ static void another_model_is_refused(void) {
     fixture_free(&made);
 }
 
-static void flip(const char *path) {
-    FILE *file = fopen(path, "r+b");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    fseek(file, -5, SEEK_END);
-    int byte = getc(file);
-    fseek(file, -5, SEEK_END);
-    putc(byte ^ 1, file);
-    fclose(file);
-}
-
 /* Takes a copy of the model, at a path of its own, for the source. */
 static void use_copy(fixture *made, const char *name, char folder[static AQ_TEST_PATH]) {
     char command[3 * AQ_TEST_PATH];
@@ -183,7 +173,7 @@ static void another_path_of_the_model_is_taken_and_a_changed_file_named(void) {
     AQ_CHECK(prepare(&made));
     CU_ASSERT_STRING_EQUAL(made.directory.fingerprint, first);
     snprintf(file, sizeof file, "%s/model.safetensors", folder);
-    flip(file);
+    aq_test_flip(file, -5);
     reopen(&made);
     AQ_CHECK_FAILS(prepare(&made), AQ_INVALID, "another model (its model.safetensors had");
     fixture_free(&made);
@@ -211,7 +201,7 @@ static void a_damaged_config_is_written_again_by_the_same_job_only(void) {
     write_block(&made, 1);
     for (int i = 0; i < 3; i++) {
         const char *name = i == 1 ? "identity.txt" : "config.yaml";
-        if (i < 2) flip(inside(&made, name, path));
+        if (i < 2) aq_test_flip(inside(&made, name, path), -5);
         if (i == 2) CU_ASSERT_EQUAL(unlink(inside(&made, name, path)), 0);
         set(&made.config, "quantizer.rounds", "77");
         reopen(&made);

@@ -45,13 +45,7 @@ static void a_snapshot_saves_the_way_up_to_it(void) {
 static void flip(const aq_feed_fixture *made, const char *name, long offset) {
     char path[AQ_TEST_PATH + 64];
     snprintf(path, sizeof path, "%s/snapshots/%s", made->directory.path, name);
-    FILE *file = fopen(path, "r+b");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    fseek(file, offset, SEEK_SET);
-    int byte = fgetc(file);
-    fseek(file, offset, SEEK_SET);
-    fputc(byte ^ 1, file);
-    fclose(file);
+    aq_test_flip(path, offset);
 }
 
 static void a_damaged_snapshot_is_set_aside_and_made_up_for(void) {

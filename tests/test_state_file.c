@@ -18,16 +18,6 @@ static const char *path_of(const char *name, char path[static PATH]) {
     return path;
 }
 
-static void flip(const char *path, long at) {
-    FILE *file = fopen(path, "r+b");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    CU_ASSERT_EQUAL_FATAL(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
-    int byte = getc(file);
-    CU_ASSERT_EQUAL_FATAL(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
-    putc(byte ^ 8, file);
-    fclose(file);
-}
-
 static bool same_tensor(const aq_tensor *a, const aq_tensor *b) {
     char *bytes_a = aq_test_host(a), *bytes_b = aq_test_host(b);
     bool same = aq_tensor_bytes(a) == aq_tensor_bytes(b) &&
@@ -79,7 +69,7 @@ static void anothers_and_damaged_layers_are_refused(void) {
     AQ_CHECK_FAILS(read_layer(path, &foreign, "mlp.up_proj", up, &layer), AQ_FORMAT, "fingerprint");
     AQ_CHECK_FAILS(read_layer(path, &other, "mlp.up_proj", up, &layer), AQ_FORMAT, "block 3");
     AQ_CHECK_FAILS(read_layer(path, &facts, "mlp.gate_proj", up, &layer), AQ_FORMAT, "part");
-    flip(path, -3);
+    aq_test_flip(path, -3);
     AQ_CHECK_FAILS(read_layer(path, &facts, "mlp.up_proj", up, &layer), AQ_FORMAT, "damaged");
     aq_coded_block_free(&coded);
     aq_block_free(&block);
@@ -230,7 +220,7 @@ static void anothers_and_damaged_tuning_changes_nothing(void) {
     AQ_CHECK(aq_parameters_new(&untouched.coded, &untouched.block, &parameters));
     AQ_CHECK_FAILS(aq_tuning_state_read(kept.path, &foreign, &parameters, &state), AQ_FORMAT,
                    "fingerprint");
-    flip(kept.path, 3000);
+    aq_test_flip(kept.path, 3000);
     AQ_CHECK_FAILS(aq_tuning_state_read(kept.path, &facts, &parameters, &state), AQ_FORMAT,
                    "damaged");
     aq_parameters_free(&parameters);

@@ -29,16 +29,6 @@ static bool holds(const char *path, const char *bytes) {
     return same;
 }
 
-static void flip(const char *path, long at) {
-    FILE *file = fopen(path, "r+b");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
-    fseek(file, at, SEEK_SET);
-    int byte = getc(file);
-    fseek(file, at, SEEK_SET);
-    putc(byte ^ 4, file);
-    fclose(file);
-}
-
 static void a_sealed_file_reads_back(void) {
     static char bytes[SIZE];
     char path[PATH];
@@ -59,7 +49,7 @@ static void a_damaged_one_is_refused(void) {
     path_of("damaged", path);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         AQ_CHECK(aq_sealed_write(path, bytes, SIZE));
-        flip(path, places[i]);
+        aq_test_flip(path, places[i]);
         AQ_CHECK_FAILS(aq_sealed_read(path, SIZE, &read), AQ_FORMAT, "damaged");
     }
     AQ_CHECK(aq_sealed_write(path, bytes, SIZE));

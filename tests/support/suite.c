@@ -137,3 +137,14 @@ void aq_test_forget_digest(const char *path) {
     snprintf(beside, sizeof beside, "%s.sha256", path);
     unlink(beside);
 }
+
+void aq_test_flip(const char *path, long at) {
+    FILE *file = fopen(path, "r+b");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    int from = at < 0 ? SEEK_END : SEEK_SET;
+    fseek(file, at, from);
+    int byte = getc(file);
+    fseek(file, at, from);
+    putc(byte ^ 1, file);
+    fclose(file);
+}

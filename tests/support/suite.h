@@ -72,6 +72,9 @@ const char *aq_test_folder(void);
 /* Removes PATH.sha256: who changes a file on purpose asks what its reader says without it. */
 void aq_test_forget_digest(const char *path);
 
+/* Turns a bit of the byte at `at` (from the end if negative) of a file, which must be there. */
+void aq_test_flip(const char *path, long at);
+
 const char *aq_test_data(void);
 const char *aq_test_examples(void);
 const char *aq_test_shared(void);
